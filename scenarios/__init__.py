@@ -1,0 +1,1 @@
+"""What-if questions: scenario files, replications, verdicts, reports and the command line."""
