@@ -1,0 +1,150 @@
+"""The scenario file as types: every key, its unit in its name, its default and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "AddedPower",
+    "Budgets",
+    "ExpertSpec",
+    "Network",
+    "Poisson",
+    "RequestsFile",
+    "Router",
+    "ScenarioFile",
+    "Users",
+]
+
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are refused, values are never converted from text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Poisson(Section):
+    """Requests arrive at random, at a total rate or at a rate per user."""
+
+    process: Literal["poisson"]
+    requests_per_s: Rate | None = Field(None, description="Requests per second of all users together.")
+    requests_per_s_per_user: Rate | None = Field(None, description="Requests per second of one user.")
+    prompt_prefix_tokens: int = Field(
+        1000,
+        ge=0,
+        description="Tokens put before every prompt: the bundled answers were given behind five worked examples.",
+    )
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Poisson:
+        if (self.requests_per_s is None) == (self.requests_per_s_per_user is None):
+            raise ValueError("give exactly one of requests_per_s and requests_per_s_per_user")
+        return self
+
+
+class RequestsFile(Section):
+    """Requests are read from a CSV file."""
+
+    process: Literal["requests"]
+    path: str = Field(description="CSV file, relative to the scenario's folder.")
+
+
+class Users(Section):
+    """The mobile users."""
+
+    count: Count = 1
+
+
+class Network(Section):
+    """Delays on the way to an expert; the same ones on the way back."""
+
+    lan_delay_s: float = Field(0.0005, ge=0, le=10, description="Gateway to device, one way.")
+    access_delay_s: float = Field(0.02, ge=0, le=60, description="User to gateway, one way.")
+
+
+class Router(Section):
+    """The gate, how many experts it picks, and from which subset."""
+
+    gate: str = Field("bundled", description='"bundled" or a checkpoint written by `moe2 train`.')
+    answers: str = Field("bundled", description='"bundled" or an answers table.')
+    k: Count = Field(3, description="Experts asked for each prompt.")
+    subset: Literal["auto"] | list[str] = Field("auto", description='"auto" or a list of expert names.')
+
+
+class AddedPower(Section):
+    """Power of the host or board that a profile's energy leaves out, drawn at all times."""
+
+    power_w: float = Field(ge=0, allow_inf_nan=False)
+    scope: Literal["gpu", "module", "board", "wall"] = Field(description="What the energy covers with it.")
+    source: str = Field(min_length=1, description="Where the figure comes from.")
+
+
+class ExpertSpec(Section):
+    """One LLM on one device."""
+
+    name: str = Field(min_length=1)
+    device: str = Field(min_length=1)
+    profile: str = Field(description="A JSON file, relative to the scenario's folder, or a bundled name.")
+    max_batch: Count = 1
+    kv_capacity_tokens: Count = 16384
+    scheduler: Literal["prefill_first"] = "prefill_first"
+    kv: Literal["reserve"] = "reserve"
+    noise: bool = Field(False, description="Draw the profile's residuals for every leg.")
+    added_power: AddedPower | None = None
+
+
+class Budgets(Section):
+    """What has to hold. A budget that is left out is not judged."""
+
+    need: str = Field("", description="The service need behind the numbers, in words.")
+    energy_j_per_request: float | None = Field(None, gt=0, allow_inf_nan=False)
+    delay_s: PositiveSeconds | dict[str, PositiveSeconds] | None = Field(
+        None, description="One number, or a table by category in which `default` serves the others."
+    )
+    delay_statistic: Literal["mean", "p50", "p95", "p99"] = "p95"
+    served_share: Probability = Field(0.99, description="Least share served for a mean delay to hold.")
+
+    def delay_by_category_s(self) -> dict[str, float]:
+        """Return the delay budgets in seconds by category, `default` among them if given."""
+        if self.delay_s is None:
+            return {}
+        return dict(self.delay_s) if isinstance(self.delay_s, dict) else {"default": self.delay_s}
+
+
+class ScenarioFile(Section):
+    """A whole scenario."""
+
+    name: str = Field(min_length=1)
+    description: str = Field("", description="The question that the scenario asks, in one sentence.")
+    duration_s: PositiveSeconds
+    warmup_s: Seconds = Field(0.0, description="Requests that arrive earlier are simulated but not judged.")
+    drain_cap_s: Seconds = Field(3600.0, description="Time after duration_s for what is still in the system.")
+    replications: int = Field(5, ge=1, le=10_000)
+    seed: int = Field(0, ge=0, lt=2**63)
+    load: Annotated[Poisson | RequestsFile, Field(discriminator="process")]
+    users: Users = Users()
+    network: Network = Network()
+    router: Router = Router()
+    experts: list[ExpertSpec] = Field(min_length=1)
+    budgets: Budgets = Budgets()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScenarioFile:
+        if self.warmup_s >= self.duration_s:
+            raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
+        for what, names in (
+            ("name", [e.name for e in self.experts]),
+            ("device", [e.device for e in self.experts]),
+        ):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"experts: {what} {twice[0]!r} is used twice; every expert needs its own {what}")
+        return self
