@@ -1,0 +1,44 @@
+"""The clock of the world: SimPy's environment, with events at exact instants and boundaries that come last."""
+
+from heapq import heappush
+
+from simpy import Environment, Event
+from simpy.events import NORMAL, EventPriority
+
+BOUNDARY = EventPriority(NORMAL + 1)
+"""Iteration boundaries come after everything else of their instant, so a leg that arrives then is seen."""
+
+
+class Instant(Event):
+    """An event at exactly `at_s` seconds; already triggered, as SimPy's own timeout is.
+
+    A timeout is relative, and not every instant can be reached by adding a delay to the present: no float
+    added to 2**-53 gives 1 + 2**-52. Hence the queue is fed with the instant itself.
+    """
+
+    def __init__(self, clock: "Clock", at_s: float, priority: EventPriority = NORMAL) -> None:
+        if not at_s >= clock._now:  # written so that NaN fails too
+            raise ValueError(f"cannot schedule an event at {at_s} s: it is {clock.now} s already")
+        self.env = clock
+        self.callbacks = []
+        self._value = None
+        self._ok = True
+        heappush(clock._queue, (at_s, priority, next(clock._eid), self))
+
+
+class Clock(Environment):
+    """Seconds from the run's start.
+
+    >>> clock = Clock(2.0**-53)
+    >>> clock.run(clock.at(1 + 2.0**-52))
+    >>> clock.now == 1 + 2.0**-52
+    True
+    """
+
+    def at(self, at_s: float) -> Instant:
+        """Return an event at exactly `at_s`; ValueError when that is past."""
+        return Instant(self, at_s)
+
+    def boundary(self, at_s: float) -> Instant:
+        """Return an iteration boundary at exactly `at_s`, after all other events of that instant."""
+        return Instant(self, at_s, BOUNDARY)

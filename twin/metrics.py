@@ -1,0 +1,129 @@
+"""The metrics, each defined once, as functions of the tables of a run or of several, measured or simulated.
+
+Delay, served share and accuracy are those of the requests that they are given: take `after_warmup` first.
+Energy is that of whole runs: a device's joules cannot be split at an instant.
+"""
+
+from math import ceil, inf, nan
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+PERCENTILES = (50, 95, 99)
+
+
+def after_warmup(requests: pd.DataFrame, warmup_s: float) -> pd.DataFrame:
+    """Return the requests that arrive at `warmup_s` or later."""
+    return requests[requests["arrived_s"] >= warmup_s]
+
+
+def delays_s(requests: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the seconds from each request's arrival to its answer at the user; +inf where none came."""
+    lasted_s = (requests["finished_s"] - requests["arrived_s"]).to_numpy(dtype=np.float64)
+    return np.where(_served(requests), lasted_s, inf)
+
+
+def percentile(values: NDArray[np.float64], percent: int) -> float:
+    """Return the smallest value that at least `percent` of 100 values do not exceed; NaN of nothing.
+
+    It is one of the values, never between two, so infinite ones do no harm (the nearest-rank definition).
+
+    >>> percentile(np.array([3.0, 1.0, inf, 2.0]), 75), percentile(np.array([3.0, 1.0, inf, 2.0]), 76)
+    (3.0, inf)
+    """
+    if not 0 < percent <= 100:
+        raise ValueError(f"percentile {percent}: must be above 0 and at most 100")
+    if len(values) == 0:
+        return nan
+    return float(np.sort(values)[ceil(percent * len(values) / 100) - 1])
+
+
+def mean_delay_s(requests: pd.DataFrame) -> float:
+    """Return the mean delay of the served requests in seconds; NaN when none was. Read `served_share` beside it."""
+    served_s = delays_s(requests)[_served(requests)]
+    return float(served_s.mean()) if len(served_s) else nan
+
+
+def delay_percentile_s(requests: pd.DataFrame, percent: int) -> float:
+    """Return a percentile of the delay of all requests, those without an answer counted as +inf."""
+    return percentile(delays_s(requests), percent)
+
+
+def served_share(requests: pd.DataFrame) -> float:
+    """Return the share of requests that were served; NaN of none."""
+    return float(_served(requests).mean()) if len(requests) else nan
+
+
+def accuracy(requests: pd.DataFrame) -> float:
+    """Return the share of right answers among served requests whose correctness is known; NaN of none."""
+    known = requests["correct"].dropna().to_numpy(dtype=np.float64)
+    return float(known.mean()) if len(known) else nan
+
+
+def energy_per_request_j(requests: pd.DataFrame, devices: pd.DataFrame) -> float | None:
+    """Return the joules of all devices, idle included, over the requests served, warm-up and drain included.
+
+    None when a device's energy is unknown (`unmetered_devices` names them); +inf when nothing was served.
+    """
+    if unmetered_devices(devices):
+        return None
+    return _per_request(float(devices["energy_j"].sum()), requests)
+
+
+def leg_energy_per_request_j(requests: pd.DataFrame) -> float | None:
+    """Return the joules that all legs took, served or not, over the requests served; None when one is unknown."""
+    if requests["energy_j"].isna().any():
+        return None
+    return _per_request(float(requests["energy_j"].sum()), requests)
+
+
+def unmetered_devices(devices: pd.DataFrame) -> list[str]:
+    """Return the devices with an energy that is not known, sorted."""
+    return sorted(devices.loc[devices["energy_j"].isna(), "device"].unique().tolist())
+
+
+def by_category(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per category, sorted, with its number of requests, delays, served share and accuracy."""
+    rows = [{"category": name, **request_metrics(group)} for name, group in requests.groupby("category")]
+    return pd.DataFrame(rows, columns=["category", *_request_columns()])
+
+
+def request_metrics(requests: pd.DataFrame) -> dict[str, float]:
+    """Return what is measured of a set of requests: number, delays, served share, accuracy."""
+    delays = {f"delay_p{p}_s": delay_percentile_s(requests, p) for p in PERCENTILES}
+    return {
+        "n_requests": len(requests),
+        "served_share": served_share(requests),
+        "delay_mean_s": mean_delay_s(requests),
+        **delays,
+        "accuracy": accuracy(requests),
+    }
+
+
+def by_device(devices: pd.DataFrame, legs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per device, in their order: legs served, seconds, joules and utilisation over all runs.
+
+    `energy_j_per_leg` is the device's whole energy over its served legs, NaN without any; unknown joules stay NaN.
+    """
+    columns = ["busy_s", "idle_s", "busy_energy_j", "idle_energy_j", "overhead_energy_j", "energy_j"]
+    groups = devices.groupby("device", sort=False)
+    table = pd.DataFrame({name: groups[name].apply(lambda x: x.sum(skipna=False)) for name in columns})
+    table["utilisation"] = table["busy_s"] / (table["busy_s"] + table["idle_s"])
+    served = legs.loc[legs["status"] == "served", "device"].value_counts()
+    table.insert(0, "n_legs", served.reindex(table.index, fill_value=0).astype(np.int64))
+    table["energy_j_per_leg"] = table["energy_j"] / table["n_legs"].where(table["n_legs"] > 0)
+    return table.reset_index()
+
+
+def _served(requests: pd.DataFrame) -> NDArray[np.bool_]:
+    return (requests["status"] == "served").to_numpy(dtype=np.bool_)
+
+
+def _per_request(energy_j: float, requests: pd.DataFrame) -> float:
+    n_served = int(_served(requests).sum())
+    return energy_j / n_served if n_served else inf
+
+
+def _request_columns() -> list[str]:
+    return ["n_requests", "served_share", "delay_mean_s", *(f"delay_p{p}_s" for p in PERCENTILES), "accuracy"]

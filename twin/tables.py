@@ -1,0 +1,207 @@
+"""The three tables that a run leaves behind, in memory and as Parquet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from twin.gateway import fused_answers
+from twin.prompts import PromptPool
+from twin.protocols import Router
+from twin.world import Run
+
+_TEXT, _INTEGER, _NUMBER, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+SCHEMAS = {
+    "requests": {
+        "replication": _INTEGER,
+        "request_id": None,  # integer or text, as the load has it
+        "user_id": _INTEGER,
+        "question_id": _INTEGER,
+        "category": _TEXT,
+        "arrived_s": _NUMBER,
+        "finished_s": _NUMBER,
+        "n_legs": _INTEGER,
+        "answer": _TEXT,
+        "correct": _FLAG,
+        "energy_j": _NUMBER,
+        "status": _TEXT,
+    },
+    "legs": {
+        "replication": _INTEGER,
+        "request_id": None,
+        "expert": _TEXT,
+        "device": _TEXT,
+        "weight": _NUMBER,
+        "arrived_s": _NUMBER,
+        "started_s": _NUMBER,
+        "first_token_s": _NUMBER,
+        "finished_s": _NUMBER,
+        "prompt_tokens": _INTEGER,
+        "output_tokens": _INTEGER,
+        "energy_j": _NUMBER,
+        "status": _TEXT,
+        "attempt": _INTEGER,
+        "reason": _TEXT,
+    },
+    "devices": {
+        "replication": _INTEGER,
+        "device": _TEXT,
+        "busy_s": _NUMBER,
+        "idle_s": _NUMBER,
+        "busy_energy_j": _NUMBER,
+        "idle_energy_j": _NUMBER,
+        "overhead_energy_j": _NUMBER,
+        "energy_j": _NUMBER,
+        "utilisation": _NUMBER,
+    },
+}
+"""Columns of each table and what they hold; what is missing is null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The records of one run, or of several told apart by `replication`."""
+
+    requests: pd.DataFrame
+    legs: pd.DataFrame
+    devices: pd.DataFrame
+
+
+def tabulate(run: Run, *, replication: int = 0, pool: PromptPool | None = None, router: Router | None = None) -> Tables:
+    """Return the tables of a run; the pool gives question ids, the router fuses the answers of served requests.
+
+    Without them, and for requests with no prompt or not served, question, answer and correctness are null.
+    """
+    requests = _requests(run, pool, router)
+    tables = (requests, _legs(run), _devices(run))
+    for table in tables:
+        table.insert(0, "replication", np.int64(replication))
+    return Tables(requests=tables[0], legs=tables[1], devices=tables[2])
+
+
+def joined(tables: Sequence[Tables]) -> Tables:
+    """Return the tables of several replications as one set."""
+    return Tables(**{name: pd.concat([getattr(t, name) for t in tables], ignore_index=True) for name in SCHEMAS})
+
+
+def write_tables(tables: Tables, folder: Path) -> None:
+    """Write requests.parquet, legs.parquet and devices.parquet; equal tables give equal bytes."""
+    for name, columns in SCHEMAS.items():
+        frame: pd.DataFrame = getattr(tables, name)
+        ids = _INTEGER if "request_id" in frame and frame["request_id"].dtype == np.int64 else _TEXT
+        schema = pa.schema([(column, kind or ids) for column, kind in columns.items()])
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+
+
+def read_tables(folder: Path) -> Tables:
+    """Return the tables that `write_tables` wrote, types included."""
+    return Tables(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in SCHEMAS})
+
+
+def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> pd.DataFrame:
+    requests = run.requests
+    status = _request_status(run)
+    answer, correct = _answers(run, status == "served", router)
+    question_id: NDArray[np.int64] | None = None
+    if pool is not None and len(pool):
+        question_id = np.where(requests.prompt >= 0, pool.question_id[requests.prompt], -1)
+    return pd.DataFrame(
+        {
+            "request_id": requests.request_id,
+            "user_id": _integers(requests.user_id, missing=requests.user_id < 0),
+            "question_id": _integers(question_id, missing=requests.prompt < 0),
+            "category": requests.category,
+            "arrived_s": requests.arrived_s,
+            "finished_s": run.finished_s,
+            "n_legs": np.bincount(run.legs.request, minlength=len(requests)),
+            "answer": answer,
+            "correct": correct,
+            "energy_j": np.bincount(run.legs.request, weights=run.outcomes.energy_j, minlength=len(requests)),
+            "status": status,
+        }
+    )
+
+
+def _request_status(run: Run) -> NDArray[np.object_]:
+    """A request is served when all its legs are, else rejected when one of them was, else unfinished."""
+    n = len(run.requests)
+    legs_of = {
+        status: np.bincount(run.legs.request[run.outcomes.status == status], minlength=n)
+        for status in ("rejected", "unfinished")
+    }
+    status = np.full(n, "served", dtype=object)
+    status[legs_of["unfinished"] > 0] = "unfinished"
+    status[legs_of["rejected"] > 0] = "rejected"
+    return status
+
+
+def _answers(
+    run: Run, served: NDArray[np.bool_], router: Router | None
+) -> tuple[NDArray[np.object_], "pd.arrays.BooleanArray"]:
+    """Return the letter and the correctness of each request (n,), null where they are not known."""
+    n = len(run.requests)
+    letter = np.full(n, None, dtype=object)
+    known = served & (run.requests.prompt >= 0)
+    if router is None or not known.any():
+        return letter, pd.arrays.BooleanArray(np.zeros(n, dtype=np.bool_), np.ones(n, dtype=np.bool_))
+    option, correct = fused_answers(run.requests, run.legs, run.outcomes.status == "served", router)
+    given = known & (option >= 0)
+    letter[given] = [chr(ord("A") + i) for i in option[given].tolist()]
+    return letter, pd.arrays.BooleanArray(np.asarray(correct, dtype=np.bool_).copy(), ~known)
+
+
+def _legs(run: Run) -> pd.DataFrame:
+    legs, outcomes = run.legs, run.outcomes
+    experts = np.array([expert.name for expert in run.experts], dtype=object)
+    devices = np.array([expert.device for expert in run.experts], dtype=object)
+    return pd.DataFrame(
+        {
+            "request_id": run.requests.request_id[legs.request],
+            "expert": experts[legs.expert],
+            "device": devices[legs.expert],
+            "weight": legs.weight,
+            "arrived_s": outcomes.arrived_s,
+            "started_s": outcomes.started_s,
+            "first_token_s": outcomes.first_token_s,
+            "finished_s": outcomes.finished_s,
+            "prompt_tokens": legs.prompt_tokens,
+            "output_tokens": legs.output_tokens,
+            "energy_j": outcomes.energy_j,
+            "status": outcomes.status,
+            "attempt": np.ones(len(legs), dtype=np.int64),
+            "reason": outcomes.reason,
+        }
+    )
+
+
+def _devices(run: Run) -> pd.DataFrame:
+    """Idle is what is left of the horizon; an energy that rests on an unknown cost is null."""
+    idle_w = np.array([expert.profile.idle_w for expert in run.experts], dtype=np.float64)  # None: NaN
+    idle_s = np.maximum(run.horizon_s - run.busy_s, 0.0)  # rounding may take it just below 0
+    idle_energy_j = idle_w * idle_s
+    overhead_energy_j = np.zeros(len(run.experts))
+    return pd.DataFrame(
+        {
+            "device": np.array([expert.device for expert in run.experts], dtype=object),
+            "busy_s": run.busy_s,
+            "idle_s": idle_s,
+            "busy_energy_j": run.busy_energy_j,
+            "idle_energy_j": idle_energy_j,
+            "overhead_energy_j": overhead_energy_j,
+            "energy_j": run.busy_energy_j + idle_energy_j + overhead_energy_j,
+            "utilisation": run.busy_s / run.horizon_s,
+        }
+    )
+
+
+def _integers(values: NDArray[np.int64] | None, *, missing: NDArray[np.bool_]) -> "pd.arrays.IntegerArray":
+    if values is None:
+        return pd.arrays.IntegerArray(np.zeros(len(missing), dtype=np.int64), np.ones(len(missing), dtype=np.bool_))
+    return pd.arrays.IntegerArray(values.astype(np.int64), missing)
