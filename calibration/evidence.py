@@ -1,0 +1,81 @@
+"""Evidence: what a fit saw, how well it does on what it did not see, and what it refused, as plain JSON."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from calibration.fit import Fit, left_out
+from calibration.recordings import Source
+
+COEFFICIENT_DIGITS = 6
+EVIDENCE_DIGITS = 4
+RESIDUAL_DECIMALS = 4
+
+
+def rounded(value: float, digits: int = EVIDENCE_DIGITS) -> float | None:
+    """Return a number rounded to significant digits; None for what is not a finite number.
+
+    >>> rounded(0.123456), rounded(float("nan"))
+    (0.1235, None)
+    """
+    return float(f"{value:.{digits}g}") if isfinite(value) else None
+
+
+def coefficients(fit: Fit) -> tuple[float, ...]:
+    """Return a fit's coefficients, rounded so that files stay the same from machine to machine."""
+    return tuple(float(f"{value:.{COEFFICIENT_DIGITS}g}") for value in fit.coefficients)
+
+
+def noise(fit: Fit) -> tuple[float, ...]:
+    """Return a fit's residuals without outliers, centred and rounded."""
+    return tuple((np.round(fit.noise, RESIDUAL_DECIMALS) + 0.0).tolist())
+
+
+def source_evidence(source: Source, what: str) -> dict[str, Any]:
+    """Return the identity of a recording's file, and what it holds."""
+    return {"file": source.file, "sha256": source.sha256, "what": what}
+
+
+def fit_evidence(
+    fit: Fit,
+    terms: NDArray[np.float64],
+    measured: NDArray[np.float64],
+    *,
+    names: Sequence[str],
+    lengths: Mapping[str, ArrayLike],
+    by: str,
+    refused: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return the evidence of one fit; `lengths` are its inputs by name, `by` the one whose values are left out."""
+    errors, covered = left_out(terms, measured, np.asarray(lengths[by]))
+    known = np.isfinite(errors)
+    return {
+        "n": len(measured),
+        "ranges": {name: [int(np.min(values)), int(np.max(values))] for name, values in lengths.items()},
+        "terms": list(names),
+        "covariance": [[rounded(value) for value in row] for row in fit.covariance.tolist()],
+        "scale": rounded(fit.scale),
+        "median_abs_error": rounded(float(np.median(np.abs(fit.residuals)))),
+        "left_out": {
+            "by": by,
+            "n": int(known.sum()),
+            "median_abs_error": rounded(float(np.median(np.abs(errors[known]))) if known.any() else np.nan),
+            "interval_90": [rounded(q) for q in np.quantile(fit.residuals, [0.05, 0.95]).tolist()],
+            "interval_90_coverage": rounded(float(covered[known].mean()) if known.any() else np.nan),
+        },
+        "outliers": _outliers(fit, lengths),
+        "refused": [dict(row) for row in refused],
+    }
+
+
+def _outliers(fit: Fit, lengths: Mapping[str, ArrayLike]) -> list[dict[str, Any]]:
+    return [
+        {
+            **{name: int(np.asarray(values)[row]) for name, values in lengths.items()},
+            "residual": rounded(float(fit.residuals[row])),
+        }
+        for row in np.flatnonzero(fit.outliers).tolist()
+    ]

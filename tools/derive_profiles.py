@@ -1,0 +1,123 @@
+"""Write the bundled profiles from the public measurements in $MOE2_DATA.
+
+Usage: MOE2_DATA=/path/to/data python tools/derive_profiles.py [--out FOLDER]
+
+Measured (Jetson AGX Orin 64GB) and composed (RTX 4090) profiles first; then, on each device, every other model of
+the pool scaled from the nearest of them. The same inputs give the same bytes.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from calibration.architectures import Architecture, architecture_of
+from calibration.composed import AssumedPower, assumed_power, composed_profile
+from calibration.fitting import fit_edgereasoning
+from calibration.profile import Profile, file_name, write_profile
+from calibration.sources.edgereasoning import read_decodes, read_prefills
+from calibration.sources.llamabench import read_speeds
+from calibration.sources.power_bench import idle_and_busy_w, read_kernel_span, read_nvml
+from calibration.sources.vllm_kernels import read_kernel_tables
+from calibration.transfer import nearest, scaled_profile, transfer_errors
+
+POOL = (
+    "llama-3.1-8b-instruct",
+    "phi-3-mini-4k-instruct",
+    "mathstral-7b",
+    "gemma-7b",
+    "qwen1.5-7b-chat",
+    "mistral-7b-instruct-v0.2",
+    "yi-6b-chat",
+    "llama-2-13b",
+)
+RTX_4090_BYTES = 24 * 2**30
+USABLE_SHARE = 0.9  # what vLLM takes of a card's memory unless told otherwise
+RTX_4090_LIMIT_W = 450.0
+TRANSFER_NOTE = "median |predicted / recorded - 1| of each measured model left out and predicted from the nearest other"
+
+
+def orin_profiles(measurements: Path) -> list[Profile]:
+    """Return the measured profiles of the Orin, then the pool scaled from them; all know their transfer errors."""
+    prefill = measurements / "edgereasoning_agx_orin64_prefill.csv"
+    decode = measurements / "edgereasoning_agx_orin64_decode.csv"
+    measured = {profile.model: profile for profile in fit_edgereasoning(prefill, decode)}
+    known = {model: architecture_of(model) for model in measured}
+    errors = transfer_errors(measured, known, read_prefills(prefill), read_decodes(decode))
+    scaled = []
+    for target in map(architecture_of, POOL):
+        source = nearest(target, known, "fp16")
+        scaled.append(
+            scaled_profile(
+                measured[source],
+                known[source],
+                target,
+                device="agx-orin-64gb",
+                errors=errors,
+                errors_note=TRANSFER_NOTE,
+            )
+        )
+    return [*measured.values(), *scaled]
+
+
+def rtx_4090_profiles(data: Path, orin: list[Profile]) -> list[Profile]:
+    """Return the composed profile of the 4090, then the models of the pool that fit its memory, scaled from it."""
+    measurements = data / "measurements"
+    source = architecture_of("llama-3.1-8b-instruct")
+    parts = ("dense", "attention", "per_sequence")
+    composed = composed_profile(
+        read_kernel_tables(*(measurements / f"vllm_rtx4090_llama31_8b_{part}.csv.gz" for part in parts)),
+        source,
+        device="rtx-4090",
+        device_name="NVIDIA GeForce RTX 4090",
+        quantization="bf16",
+        power=rtx_4090_power(data / "power"),
+        speeds=read_speeds(measurements / "llamabench_llama3_gpus.csv"),
+        speeds_of=("4090 24GB", "LLaMA-3-8B", "F16"),
+    )
+    errors = next(p.evidence["transfer_errors"] for p in orin if "transfer_errors" in p.evidence)
+    note = f"measured on the Jetson AGX Orin 64GB, as only one model was composed on this device: {TRANSFER_NOTE}"
+    targets = [target for target in map(architecture_of, POOL) if target != source and _fits(target)]
+    return [
+        composed,
+        *(
+            scaled_profile(composed, source, target, device="rtx-4090", errors=errors, errors_note=note)
+            for target in targets
+        ),
+    ]
+
+
+def rtx_4090_power(power: Path) -> AssumedPower:
+    """Return the assumed power of the 4090, from NVML's readings of a synthetic kernel."""
+    series = read_nvml(power / "gpb_Transient_Response_4090_TR_nvml.csv.gz")
+    span = read_kernel_span(power / "gpb_Transient_Response_4090_TR_kernel_timestamps.csv")
+    idle_w, busy_w = idle_and_busy_w(series, span)
+    return assumed_power(
+        idle_w=idle_w,
+        busy_w=busy_w,
+        limit_w=RTX_4090_LIMIT_W,
+        limit_source="NVIDIA's specification of the GeForce RTX 4090",
+        sources=(series.source,),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    bundled = Path(__file__).parent.parent / "calibration" / "profiles"
+    parser.add_argument("--out", type=Path, default=bundled, help="folder to write to")
+    out = parser.parse_args().out
+    folder = os.environ.get("MOE2_DATA")
+    if not folder:
+        parser.error("MOE2_DATA is not set: it names the folder of public measurements")
+    orin = orin_profiles(Path(folder) / "measurements")
+    out.mkdir(parents=True, exist_ok=True)
+    for profile in [*orin, *rtx_4090_profiles(Path(folder), orin)]:
+        write_profile(profile, out / file_name(profile.name))
+        print(out / file_name(profile.name))
+
+
+def _fits(target: Architecture) -> bool:
+    return target.weight_bytes("bf16") < USABLE_SHARE * RTX_4090_BYTES
+
+
+if __name__ == "__main__":
+    main()
