@@ -106,13 +106,13 @@ class Answers:
 _COLUMNS = tuple(f.name for f in fields(Answers) if f.name not in {"models", "encoder", "sources"})
 
 
-def find_model(model: str, models: Sequence[str]) -> int:
+def find_model(model: str, models: Sequence[str], *, where: str = "this answers table") -> int:
     """Return the place of `model` in `models`; ValueError with a near match where it is missing."""
     if model in models:
         return list(models).index(model)
     near = get_close_matches(model, models, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"model {model!r} has no answers in this table, which holds {', '.join(models)}{hint}")
+    raise ValueError(f"model {model!r} is not in {where}, which holds {', '.join(models)}{hint}")
 
 
 def text_key_of(question: str) -> int:

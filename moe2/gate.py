@@ -1,0 +1,135 @@
+"""The gate h(x): one logit per model of the answers table, from the prompt's embedding alone.
+
+It was trained in torch (`moe2.training`); here it is two matrix products in NumPy, so that routing needs no torch.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe2.answers import Answers, find_model
+
+SCHEMA = 1
+BLOCK = 8192  # prompts per matrix product: bounds the memory of a call with millions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A multilayer perceptron with one hidden layer, and what it was trained on.
+
+    logits = (relu(x W1 + b1) W2 + b2) / temperature, where the bracket is the log-odds that each model is right.
+    """
+
+    models: tuple[str, ...]  # (N,)
+    hidden_weight: NDArray[np.float32]  # (dimensions, H) W1
+    hidden_bias: NDArray[np.float32]  # (H,) b1
+    output_weight: NDArray[np.float32]  # (H, N) W2
+    output_bias: NDArray[np.float32]  # (N,) b2
+    temperature: float  # chosen on validation
+    smoothing: float  # of the experts' answers, chosen on validation
+    k: int  # experts per request, chosen on validation
+    encoder: str  # identity of the encoder whose embeddings it takes
+    evidence: Mapping[str, Any]  # seed, hash of the answers, versions, validation figures
+
+    def __post_init__(self) -> None:
+        dimensions, hidden = self.hidden_weight.shape
+        shapes = (self.hidden_bias.shape, self.output_weight.shape, self.output_bias.shape)
+        if shapes != ((hidden,), (hidden, len(self.models)), (len(self.models),)):
+            raise ValueError(f"gate: layers {dimensions, hidden}, {shapes} do not fit {len(self.models)} models")
+        if not self.temperature > 0 or not 0 < self.smoothing <= 1 or self.k < 1:
+            raise ValueError(
+                f"gate: temperature {self.temperature} must be above 0, smoothing {self.smoothing} in (0, 1], "
+                f"k {self.k} at least 1"
+            )
+
+    def log_odds(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the log-odds (n, N) that each model answers rightly, from embeddings (n, dimensions)."""
+        if embedding.ndim != 2 or embedding.shape[1] != len(self.hidden_weight):
+            raise ValueError(
+                f"gate: embeddings are {embedding.shape}, must be (prompts, {len(self.hidden_weight)}), made by "
+                f"{self.encoder}"
+            )
+        odds = np.empty((len(embedding), len(self.models)), dtype=np.float32)
+        for start in range(0, len(embedding), BLOCK):
+            hidden = embedding[start : start + BLOCK] @ self.hidden_weight + self.hidden_bias  # (block, H)
+            np.maximum(hidden, 0, out=hidden)
+            odds[start : start + BLOCK] = hidden @ self.output_weight + self.output_bias
+        return odds
+
+    def logits(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return h(x), (n, N): softmax over the experts asked gives their weights."""
+        return self.log_odds(embedding) / np.float32(self.temperature)
+
+    def logits_of(self, embedding: NDArray[np.float32], models: Sequence[str]) -> NDArray[np.float32]:
+        """Return h(x) with a column for each of `models`, (n, E); ValueError for a model it was not trained for."""
+        columns = [find_model(model, self.models, where="this gate") for model in models]
+        return self.logits(embedding)[:, columns]
+
+    def check_fits(self, answers: Answers) -> None:
+        """Raise ValueError when the answers table has other models, or another encoder, than the gate."""
+        if answers.models != self.models:
+            raise ValueError(
+                f"the gate was trained for the models {', '.join(self.models)}; the answers table holds "
+                f"{', '.join(answers.models)}; train one for it: moe2 train --answers FILE --out FILE"
+            )
+        if answers.encoder != self.encoder:
+            raise ValueError(
+                f"the gate takes embeddings of {self.encoder}; the answers table holds those of {answers.encoder}; "
+                "train a gate for it: moe2 train --answers FILE --out FILE"
+            )
+
+
+_ARRAYS = ("hidden_weight", "hidden_bias", "output_weight", "output_bias")
+_FIGURES = ("models", "temperature", "smoothing", "k", "encoder", "evidence")
+
+
+def write_gate(gate: Gate, path: Path) -> None:
+    """Write the checkpoint (safetensors); the same gate gives the same bytes."""
+    record = {"schema": SCHEMA, **{name: getattr(gate, name) for name in _FIGURES}}
+    # one key only: safetensors keeps its metadata in no particular order
+    metadata = {"moe2_gate": json.dumps(record, sort_keys=True, default=dict)}
+    arrays = {name: np.ascontiguousarray(getattr(gate, name)) for name in _ARRAYS}
+    path.write_bytes(_safetensors().save(arrays, metadata))
+
+
+def read_gate(path: Path) -> Gate:
+    """Return the gate in a checkpoint; ValueError naming the file and what is wrong with it."""
+    try:
+        data = path.read_bytes()
+        arrays = _safetensors().load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        record = json.loads(header.get("__metadata__", {}).get("moe2_gate", "{}"))
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # safetensors has its own exception type, bad JSON another
+        raise ValueError(f"{path}: not a readable gate checkpoint (safetensors): {error}") from error
+    if record.get("schema") != SCHEMA or set(arrays) != set(_ARRAYS):
+        raise ValueError(
+            f"{path}: gate schema is {record.get('schema')}, must be {SCHEMA}; train one with: moe2 train --out FILE"
+        )
+    try:
+        figures = {name: record[name] for name in _FIGURES}
+        return Gate(**{**figures, "models": tuple(record["models"])}, **arrays)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def bundled_gate() -> Gate:
+    """Return the bundled gate, trained on the bundled answers by `moe2 train`."""
+    with as_file(files("moe2") / "data" / "gate.safetensors") as path:
+        return read_gate(path)
+
+
+def _safetensors() -> Any:
+    try:
+        return import_module("safetensors.numpy")
+    except ModuleNotFoundError as error:
+        message = "reading a gate needs safetensors; install it with: pip install 'moe2-twin[gate]'"
+        raise ModuleNotFoundError(message, name="safetensors") from error

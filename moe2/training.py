@@ -1,0 +1,213 @@
+"""Training of the gate: the only file that imports torch.
+
+The default loss scores every expert on every prompt (is its answer right?), so all of them are put in order and one
+gate serves every subset; mixture cross-entropy over all experts is there to be compared with, on validation.
+"""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moe2.answers import Answers
+from moe2.fusion import fuse, likelihood, top_k
+from moe2.gate import Gate
+
+TEMPERATURES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+SMOOTHINGS = (0.2, 0.3, 0.4, 0.5, 0.6)
+MIXTURE_SMOOTHING = 0.2  # of the answers in the mixture loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What was chosen on validation before the bundled gate was trained."""
+
+    loss: Literal["score", "mixture"] = "score"
+    heads: int = 8  # independent perceptrons whose log-odds are averaged: together one wider perceptron
+    hidden: int = 64  # per head
+    dropout: float = 0.5
+    weight_decay: float = 0.01
+    learning_rate: float = 1e-3  # at the peak of a one-cycle schedule
+    batch: int = 128
+    epochs: int = 10
+
+
+def train_gate(
+    answers: Answers,
+    *,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    progress: Callable[[int, int], None] = lambda _epoch, _total: None,
+) -> Gate:
+    """Return a gate trained on the train split; temperature, smoothing and k are chosen on validation.
+
+    The same answers, seed and recipe give the same bits on the same machine and torch (one thread).
+
+    Args:
+        answers: needs train and validation prompts.
+        seed: of initial weights, order of prompts and dropout.
+        recipe: the default when None.
+        progress: called after every epoch with (epochs done, epochs in all).
+
+    Raises ValueError for a table without train or validation prompts, ModuleNotFoundError without torch.
+    """
+    recipe = recipe or Recipe()
+    train, validation = answers.rows("train"), answers.rows("validation")
+    if not train.size or not validation.size:
+        raise ValueError(
+            f"answers: {train.size} train and {validation.size} validation prompts; training needs some of both"
+        )
+    torch = _torch()
+    with _one_thread(torch):
+        arrays = _fit(torch, answers.of(train), recipe, seed, progress)
+    evidence = {
+        "seed": seed,
+        "recipe": asdict(recipe),
+        "answers_sha256": answers.sha256,
+        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "n_train": int(train.size),
+        "n_validation": int(validation.size),
+    }
+    raw = Gate(
+        models=answers.models,
+        **arrays,
+        temperature=1.0,
+        smoothing=0.5,
+        k=1,
+        encoder=answers.encoder,
+        evidence=evidence,
+    )
+    return _tuned(raw, answers.of(validation))
+
+
+def _fit(
+    torch: Any, train: Answers, recipe: Recipe, seed: int, progress: Callable[[int, int], None]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of the averaged perceptron."""
+    random = torch.Generator().manual_seed(seed)
+    x = torch.from_numpy(train.embedding * np.float32(np.sqrt(train.embedding.shape[1])))  # entries of order 1
+    correct = torch.from_numpy(train.correct.astype(np.float32))  # (n, N)
+    right = likelihood(train.choice, train.gold, train.n_options, smoothing=MIXTURE_SMOOTHING)
+    right = torch.from_numpy(right.astype(np.float32))  # (n, N)
+    weights = _initial(torch, random, recipe, x.shape[1], correct.mean(dim=0))
+    decayed = [w for name, w in weights.items() if "bias" not in name]
+    biases = [w for name, w in weights.items() if "bias" in name]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    batches = -(-len(train) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.learning_rate, total_steps=recipe.epochs * batches, pct_start=0.1
+    )
+    for epoch in range(1, recipe.epochs + 1):
+        for rows in torch.randperm(len(train), generator=random).split(recipe.batch):
+            optimiser.zero_grad()
+            logits = _outputs(torch, random, recipe.dropout, weights, x[rows])
+            _loss(torch, recipe.loss, logits, correct[rows], right[rows]).backward()
+            optimiser.step()
+            schedule.step()
+        progress(epoch, recipe.epochs)
+    return _averaged({name: weight.detach().numpy() for name, weight in weights.items()})
+
+
+def _initial(torch: Any, random: Any, recipe: Recipe, dimensions: int, rate: Any) -> dict[str, Any]:
+    """Return random weights of all heads; every head starts from the experts' base rates (N,)."""
+    heads, hidden = recipe.heads, recipe.hidden
+
+    def normal(*shape: int, scale: float) -> Any:
+        return (torch.randn(*shape, generator=random) * scale).requires_grad_()
+
+    return {
+        "hidden": normal(heads, dimensions, hidden, scale=dimensions**-0.5),
+        "hidden_bias": torch.zeros(heads, 1, hidden, requires_grad=True),
+        "output": normal(heads, hidden, len(rate), scale=0.5 * hidden**-0.5),
+        "output_bias": torch.logit(rate.clamp(0.01, 0.99)).repeat(heads, 1, 1).requires_grad_(),
+    }
+
+
+def _outputs(torch: Any, random: Any, dropout: float, weights: dict[str, Any], x: Any) -> Any:
+    """Return the log-odds (heads, batch, N) of all heads; each sees its own dropout."""
+    heads = len(weights["hidden"])
+    hidden = torch.relu(torch.bmm(x.expand(heads, -1, -1), weights["hidden"]) + weights["hidden_bias"])
+    kept = torch.rand(hidden.shape, generator=random) >= dropout
+    return torch.bmm(hidden * kept / (1 - dropout), weights["output"]) + weights["output_bias"]
+
+
+def _loss(torch: Any, kind: str, logits: Any, correct: Any, right: Any) -> Any:
+    """Return the loss of one batch, averaged over heads."""
+    if kind == "score":
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, correct.expand_as(logits))
+    return -torch.log((logits.softmax(dim=-1) * right).sum(dim=-1)).mean()
+
+
+def _averaged(weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return one perceptron whose output is the mean of the heads': their hidden layers side by side."""
+    heads, dimensions, hidden = weights["hidden"].shape
+    scale = np.float32(np.sqrt(dimensions))  # training scaled the embedding; the gate takes it as it is
+    return {
+        "hidden_weight": scale * weights["hidden"].transpose(1, 0, 2).reshape(dimensions, heads * hidden),
+        "hidden_bias": weights["hidden_bias"].reshape(heads * hidden),
+        "output_weight": weights["output"].reshape(heads * hidden, -1) / np.float32(heads),
+        "output_bias": weights["output_bias"].mean(axis=(0, 1)),
+    }
+
+
+def _tuned(gate: Gate, validation: Answers) -> Gate:
+    """Return the gate with temperature, smoothing and k chosen on validation.
+
+    Temperature and smoothing maximise the log-likelihood of the fused answer, averaged over k; k is the smallest
+    one whose accuracy is within a standard error of the best one's (paired): each further expert costs joules.
+    """
+    log_odds = gate.log_odds(validation.embedding)
+    grid = [(t, s) for t in TEMPERATURES for s in SMOOTHINGS]
+    temperature, smoothing = max(grid, key=lambda pair: _log_likelihood(validation, log_odds / pair[0], pair[1]))
+    right = _right_by_k(validation, log_odds / temperature).astype(np.float64)  # (n, N) for k = 1..N
+    best = right[:, [int(np.argmax(right.mean(axis=0)))]]
+    shortfall = best - right
+    error = shortfall.std(axis=0) / np.sqrt(len(right))
+    k = 1 + int(np.argmax(shortfall.mean(axis=0) <= error))
+    figures = {"validation_accuracy_by_k": [round(a, 4) for a in right.mean(axis=0).tolist()]}
+    evidence = {**gate.evidence, **figures}
+    return replace(gate, temperature=temperature, smoothing=smoothing, k=k, evidence=evidence)
+
+
+def _log_likelihood(validation: Answers, logits: NDArray[np.float32], smoothing: float) -> float:
+    right = likelihood(validation.choice, validation.gold, validation.n_options, smoothing=smoothing)
+    values = []
+    for k in range(1, len(validation.models) + 1):
+        experts, weights = top_k(logits, k)
+        mixture = (weights * np.take_along_axis(right, experts, axis=1)).sum(axis=1)  # (n,)
+        values.append(float(np.log(mixture).mean()))
+    return float(np.mean(values))
+
+
+def _right_by_k(validation: Answers, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    columns = []
+    for k in range(1, len(validation.models) + 1):
+        experts, weights = top_k(logits, k)
+        option = fuse(np.take_along_axis(validation.choice, experts, axis=1), weights, validation.n_options)
+        columns.append(option == validation.gold)
+    return np.stack(columns, axis=1)
+
+
+def _torch() -> Any:
+    try:
+        return import_module("torch")
+    except ModuleNotFoundError as error:
+        message = "training needs torch; install it with: pip install 'moe2-twin[gate]'"
+        raise ModuleNotFoundError(message, name="torch") from error
+
+
+@contextmanager
+def _one_thread(torch: Any) -> Iterator[None]:
+    """Sums in one order give the same bits; the caller's thread count comes back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
