@@ -81,7 +81,6 @@ def composed_profile(
         per_context_token=per_context_token,
     )
     prefill_j, decode_j, power_evidence = _joules(seconds, power)
-    whats = ("seconds of dense kernels", "seconds of attention", "seconds of output layer and sampler")
     return Profile(
         name=f"{device}/{architecture.name}/{quantization}",
         device=device_name,
@@ -100,10 +99,7 @@ def composed_profile(
         residuals_prefill=noise(prefill),
         residuals_decode=noise(decode),
         evidence={
-            "sources": [source_evidence(s, w) for s, w in zip(tables.sources, whats, strict=True)],
-            "method": f"kernel times summed over {architecture.layers} decoder layers (two norms each), embedding, "
-            "final norm, output layer and sampler; prompts beyond the largest chunk timed run in chunks of it; "
-            "then soft-L1 on fitted / composed - 1, coefficients >= 0",
+            **_origin(tables, architecture.layers),
             "prefill_s": prefill_evidence,
             "decode_s": decode_evidence,
             "energy": power_evidence,
@@ -111,6 +107,16 @@ def composed_profile(
             "caveats": list(_CAVEATS),
         },
     )
+
+
+def _origin(tables: KernelTables, layers: int) -> dict[str, Any]:
+    whats = ("seconds of dense kernels", "seconds of attention", "seconds of output layer and sampler")
+    return {
+        "sources": [source_evidence(s, w) for s, w in zip(tables.sources, whats, strict=True)],
+        "method": f"kernel times summed over {layers} decoder layers (two norms each), embedding, final norm, output "
+        "layer and sampler; prompts beyond the largest chunk timed run in chunks of it; then soft-L1 on "
+        "fitted / composed - 1, coefficients >= 0",
+    }
 
 
 _CAVEATS = (

@@ -59,12 +59,7 @@ def measured_profile(
         residuals_prefill=noise(prefill),
         residuals_decode=noise(decode),
         evidence={
-            "sources": [
-                source_evidence(prefills.source, "time to first token, mean power and joules against prompt tokens"),
-                source_evidence(decodes.source, "decode seconds and joules against prompt and output tokens"),
-            ],
-            "recorded_as": {"device": recorded_device, "model": recorded_model},
-            "method": "soft-L1 on fitted / measured - 1, coefficients >= 0, scale estimated from the residuals",
+            **_origin(prefills, decodes, recorded_device, recorded_model),
             "prefill_s": prefill_evidence,
             "decode_s": decode_evidence,
             "prefill_j": {**prefill_j_evidence, "cross_check": _window_check(prefill_j, decode_j)},
@@ -73,6 +68,17 @@ def measured_profile(
             "caveats": list(_CAVEATS),
         },
     )
+
+
+def _origin(prefills: Prefills, decodes: Decodes, device: str, model: str) -> dict[str, Any]:
+    return {
+        "sources": [
+            source_evidence(prefills.source, "time to first token, mean power and joules against prompt tokens"),
+            source_evidence(decodes.source, "decode seconds and joules against prompt and output tokens"),
+        ],
+        "recorded_as": {"device": device, "model": model},
+        "method": "soft-L1 on fitted / measured - 1, coefficients >= 0, scale estimated from the residuals",
+    }
 
 
 _CAVEATS = (
