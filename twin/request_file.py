@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -32,34 +32,54 @@ class _Row:
     experts: tuple[int, ...] | None
 
 
-def read_requests(
-    path: Path,
-    *,
-    experts: Sequence[str],
-    duration_s: float,
-    seed: int,
-    pool: PromptPool | None = None,
-    rows: NDArray[np.intp] | None = None,
-) -> tuple[Requests, Legs | None]:
-    """Return the requests of a CSV, and their legs when it names their experts (equal weights), else None.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFile:
+    """A request file, read once and checked; replications differ only in the prompts that are drawn for it."""
 
-    Without experts each prompt is drawn from `rows` of the pool (default all) within the row's category, and
-    the file's token counts take the place of the pool's. Rows may stand in any order.
-    Raises one ValueError that names the file, the line, the column, what was found and what is allowed.
+    path: Path
+    requests: Requests  # without prompts
+    chosen: tuple[tuple[int, ...], ...] | None  # experts of each request; None when the file does not name them
+
+    @property
+    def names_experts(self) -> bool:
+        """Whether the file says which experts each request goes to."""
+        return self.chosen is not None
+
+    def legs(self) -> Legs:
+        """Return the legs on the experts that the file names, with equal weights; ValueError when it names none."""
+        if self.chosen is None:
+            raise ValueError(f"{self.path}: no column 'experts'; add it (names joined by |), or route the requests")
+        return _legs(self.requests, self.chosen)
+
+    def drawn(self, pool: PromptPool, rows: NDArray[np.intp], *, seed: int) -> Requests:
+        """Return the requests, each with a prompt drawn from `rows` of the pool within its category.
+
+        The file's token counts take the place of the pool's. Raises ValueError for a category without a prompt.
+        """
+        known = np.unique(pool.category[rows]).tolist()
+        for request_id, category in zip(self.requests.request_id, self.requests.category, strict=True):
+            if category not in known:
+                raise ValueError(
+                    f"{self.path}, request_id {request_id}, column 'category': found {category!r}: no prompt to draw "
+                    f"from; allowed are {', '.join(known)}{_near(category, known)}; or name the request's experts"
+                )
+        return replace(self.requests, prompt=_prompts(self.requests, pool, rows, seed))
+
+
+def read_request_file(path: Path, *, experts: Sequence[str], duration_s: float) -> RequestFile:
+    """Return the requests of a CSV; rows may stand in any order.
+
+    `experts` are the names allowed in the column of that name. Raises one ValueError that names the file, the
+    line, the column, what was found and what is allowed.
     """
     found = list(_read_rows(path, experts, duration_s))
     if not found:
         raise ValueError(f"{path}: the load is empty: no row follows the header; add at least one request")
     _check_unique(path, found)
     requests = _sorted_requests(found)
-    if found[0].experts is not None:
-        chosen = {row.request_id: row.experts for row in found if row.experts is not None}
-        return requests, _legs(requests, [chosen[str(name)] for name in requests.request_id])
-    if pool is None:
-        raise ValueError(f"{path}: no column 'experts' and no prompts to draw from; add the column (names joined by |)")
-    usable = np.arange(len(pool)) if rows is None else rows
-    _check_categories(path, found, np.unique(pool.category[usable]).tolist())
-    return _with_prompts(requests, pool, usable, seed), None
+    chosen = {row.request_id: row.experts for row in found if row.experts is not None}
+    in_order = tuple(chosen[str(name)] for name in requests.request_id) if chosen else None
+    return RequestFile(path=path, requests=requests, chosen=in_order)
 
 
 def _read_rows(path: Path, experts: Sequence[str], duration_s: float) -> Iterator[_Row]:
@@ -148,7 +168,9 @@ class _Cells:
         return tuple(experts.index(name) for name in names)
 
     def refuse(self, column: str, why: str) -> NoReturn:
-        raise ValueError(f"{self.path}, line {self.line}, column {column!r}: found {self.cells[column]!r}: {why}")
+        found = repr(self.cells[column])
+        shown = found if len(found) <= 60 else f"{found[:40]}… ({len(found)} characters)"
+        raise ValueError(f"{self.path}, line {self.line}, column {column!r}: found {shown}: {why}")
 
 
 def _cells(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> _Cells:
@@ -169,15 +191,6 @@ def _check_unique(path: Path, found: Sequence[_Row]) -> None:
                 f"{first[row.request_id]}; ids must be unique"
             )
         first[row.request_id] = row.line
-
-
-def _check_categories(path: Path, found: Sequence[_Row], allowed: Sequence[str]) -> None:
-    for row in found:
-        if row.category not in allowed:
-            raise ValueError(
-                f"{path}, line {row.line}, column 'category': found {row.category!r}: no prompt to draw from; "
-                f"allowed are {', '.join(allowed)}{_near(row.category, allowed)}; or name the request's experts"
-            )
 
 
 def _sorted_requests(found: Sequence[_Row]) -> Requests:
@@ -213,22 +226,14 @@ def _legs(requests: Requests, experts: Sequence[tuple[int, ...]]) -> Legs:
     )
 
 
-def _with_prompts(requests: Requests, pool: PromptPool, rows: NDArray[np.intp], seed: int) -> Requests:
+def _prompts(requests: Requests, pool: PromptPool, rows: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
     shares = streams(seed)["prompts"].random(len(requests))  # one each, so that categories do not interfere
     prompt = np.empty(len(requests), dtype=np.intp)
-    for category in np.unique(requests.category.astype(str)):
+    for category in set(requests.category.tolist()):
         mine = requests.category == category
         choices = rows[pool.category[rows] == category]
         prompt[mine] = choices[(shares[mine] * len(choices)).astype(np.intp)]
-    return Requests(
-        request_id=requests.request_id,
-        user_id=requests.user_id,
-        prompt=prompt,
-        category=requests.category,
-        arrived_s=requests.arrived_s,
-        prompt_tokens=requests.prompt_tokens,
-        output_tokens=requests.output_tokens,
-    )
+    return prompt
 
 
 def _near(found: str, allowed: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from twin.gateway import routed_legs
 from twin.load import Requests, poisson_requests
 from twin.network import Network
 from twin.randomness import noise_factors, streams
-from twin.request_file import read_requests
+from twin.request_file import read_request_file
 from twin.world import simulate
 
 
@@ -114,7 +114,7 @@ HEADER = "request_id,arrived_s,prompt_tokens,output_tokens,category,experts\n"
 def read(tmp_path, text, **changes):
     path = tmp_path / "requests.csv"
     path.write_bytes(text.encode("utf-8") if isinstance(text, str) else text)
-    return read_requests(path, **{"experts": ["gemma@orin-a", "yi@orin-b"], "duration_s": 10.0, "seed": 0, **changes})
+    return read_request_file(path, **{"experts": ["gemma@orin-a", "yi@orin-b"], "duration_s": 10.0, **changes})
 
 
 def test_a_csv_is_read_as_it_stands_in_the_order_of_arrival_and_id(tmp_path):
@@ -123,7 +123,8 @@ def test_a_csv_is_read_as_it_stands_in_the_order_of_arrival_and_id(tmp_path):
         HEADER
         + "10,0.1,7,3,law,yi@orin-b|gemma@orin-a\n9,0.1,8,4,law,gemma@orin-a\n\n2,0.30000000000000004,1,1,x,yi@orin-b\n"
     )
-    requests, legs = read(tmp_path, "\ufeff" + text)
+    file = read(tmp_path, "\ufeff" + text)
+    requests, legs = file.requests, file.legs()
     assert requests.request_id.dtype == np.int64
     assert requests.request_id.tolist() == [9, 10, 2]
     assert requests.arrived_s.tolist() == [0.1, 0.1, 0.1 + 0.2]
@@ -136,16 +137,19 @@ def test_a_csv_is_read_as_it_stands_in_the_order_of_arrival_and_id(tmp_path):
 def test_ids_that_are_not_all_integers_stay_text(tmp_path):
     """One id that is text makes the column text; a padded integer is text, for it would lose its zeros."""
     for other in ("a", "007"):
-        requests, _ = read(tmp_path, HEADER + f"{other},0,1,1,x,yi@orin-b\n10,0,1,1,x,yi@orin-b\n9,0,1,1,x,yi@orin-b\n")
-        assert requests.request_id.tolist() == ["9", "10", other]
+        file = read(tmp_path, HEADER + f"{other},0,1,1,x,yi@orin-b\n10,0,1,1,x,yi@orin-b\n9,0,1,1,x,yi@orin-b\n")
+        assert file.requests.request_id.tolist() == ["9", "10", other]
 
 
 def test_without_experts_prompts_are_drawn_within_the_category(tmp_path):
     """The row's category and tokens hold; the prompt comes from the rows allowed; the router decides the legs."""
     lines = "".join(f"{i},{i / 100},{i + 1},{i + 2},{'law' if i % 3 else 'maths'}\n" for i in range(300))
     pool, rows = prompt_pool(), np.arange(20, 30)
-    requests, legs = read(tmp_path, HEADER.replace(",experts", "") + lines, pool=pool, rows=rows)
-    assert legs is None
+    file = read(tmp_path, HEADER.replace(",experts", "") + lines)
+    assert not file.names_experts
+    with pytest.raises(ValueError, match="no column 'experts'"):
+        file.legs()
+    requests = file.drawn(pool, rows, seed=0)
     np.testing.assert_array_equal(pool.category[requests.prompt], requests.category)
     assert set(requests.prompt.tolist()) == set(rows.tolist())
     legs = routed_legs(requests, FixedRouter(1, 0), pool)
@@ -187,7 +191,6 @@ GOOD = "1,0.5,10,20,law,gemma@orin-a\n"
         (HEADER + GOOD.replace("gemma@orin-a", "yi@orin-b|yi@orin-b"), "names an expert twice"),
         (HEADER + '1,"0.5,10', r"line 2: is not a CSV row"),
         (HEADER.encode() + b"\xff\xfe", "is not UTF-8"),
-        (HEADER.replace(",experts", "") + GOOD.rsplit(",", 1)[0], "no column 'experts' and no prompts"),
     ],
 )
 def test_a_bad_csv_is_refused_with_file_line_column_and_what_is_allowed(tmp_path, text, message):
@@ -200,9 +203,9 @@ def test_a_bad_csv_is_refused_with_file_line_column_and_what_is_allowed(tmp_path
 def test_a_category_without_prompts_and_a_file_that_is_not_there_are_refused(tmp_path):
     """The message lists the categories that can be drawn from, with a near match; or says what the system said."""
     with pytest.raises(ValueError, match=r"found 'mathes'.*allowed are law, maths; did you mean 'maths'"):
-        read(tmp_path, HEADER.replace(",experts", "") + "1,0,1,1,mathes\n", pool=prompt_pool())
+        read(tmp_path, HEADER.replace(",experts", "") + "1,0,1,1,mathes\n").drawn(prompt_pool(), np.arange(9), seed=0)
     with pytest.raises(ValueError, match=r"nowhere\.csv: cannot be read"):
-        read_requests(tmp_path / "nowhere.csv", experts=["a"], duration_s=1.0, seed=0)
+        read_request_file(tmp_path / "nowhere.csv", experts=["a"], duration_s=1.0)
 
 
 def test_a_router_must_give_every_request_an_expert():
