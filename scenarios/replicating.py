@@ -1,0 +1,172 @@
+"""Replications: the same scenario under independent seeds, side by side on the machine's cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scenarios.loading import Scenario
+from scenarios.plant import build_experts
+from scenarios.routing import Routing, build_routing
+from scenarios.schema import Poisson, RequestsFile, ScenarioFile
+from twin.expert import Expert
+from twin.gateway import routed_legs
+from twin.load import Legs, Requests, poisson_requests
+from twin.network import Network
+from twin.request_file import RequestFile, read_request_file
+from twin.tables import Tables, joined, tabulate
+from twin.world import Run, simulate
+
+__all__ = ["Assembly", "Load", "assemble", "draw_loads", "replicate", "seeds"]
+
+MAX_PROCESSES = 2  # the machines this is built for have two cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """A scenario made ready to run: its experts, its routing, and whether anything in it is left to chance."""
+
+    scenario: Scenario
+    experts: tuple[Expert, ...]  # those that run; the ones that the selector left out are switched off
+    all_experts: tuple[Expert, ...]
+    routing: Routing | None  # None when the load names the experts of each request
+    request_file: RequestFile | None
+    requests_per_s: float
+    random: bool
+
+    @property
+    def file(self) -> ScenarioFile:
+        """The checked scenario file."""
+        return self.scenario.file
+
+    @property
+    def n_replications(self) -> int:
+        """Runs to perform: without randomness one says it all."""
+        return self.file.replications if self.random else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """The requests of one replication, the legs that they become, and the seed of all its chance."""
+
+    requests: Requests
+    legs: Legs
+    seed: int
+
+
+def assemble(scenario: Scenario) -> Assembly:
+    """Return the scenario made ready to run; ValueError names what in its files is wrong."""
+    file = scenario.file
+    experts = build_experts(scenario)
+    rows = _request_file(scenario, experts)
+    rate = len(rows.requests) / file.duration_s if rows is not None else _poisson_rate(file)
+    named = rows is not None and rows.names_experts
+    routing = None if named else build_routing(scenario, experts, requests_per_s=rate)
+    kept = tuple(experts[i] for i in routing.kept) if routing else experts
+    return Assembly(
+        scenario=scenario,
+        experts=kept,
+        all_experts=experts,
+        routing=routing,
+        request_file=rows,
+        requests_per_s=rate,
+        random=routing is not None or any(e.noise for e in kept),
+    )
+
+
+def draw_loads(assembly: Assembly) -> list[Load]:
+    """Return the load of each replication; ValueError naming the scenario where one is empty."""
+    return [_load(assembly, seed) for seed in seeds(assembly.file.seed, assembly.n_replications)]
+
+
+def replicate(assembly: Assembly, loads: Sequence[Load], console: Console) -> Tables:
+    """Return the tables of all replications together, with a progress bar on `console` meanwhile."""
+    runs = _with_progress(_simulated(assembly, loads), len(loads), console)
+    if (routing := assembly.routing) is None:
+        return joined([tabulate(run, replication=i) for i, run in enumerate(runs)])
+    return joined(
+        [tabulate(run, replication=i, pool=routing.pool, router=routing.router) for i, run in enumerate(runs)]
+    )
+
+
+def seeds(seed: int, n: int) -> list[int]:
+    """Return the independent seeds of n replications; a longer list begins like a shorter one."""
+    return [int(child.generate_state(1, np.uint64)[0]) for child in np.random.SeedSequence(seed).spawn(n)]
+
+
+def _load(assembly: Assembly, seed: int) -> Load:
+    """Return the requests and legs of one replication; the gate decides on all of them at once."""
+    routing, rows = assembly.routing, assembly.request_file
+    if routing is None:
+        assert rows is not None, "a load without a router names its experts"  # noqa: S101
+        requests, legs = rows.requests, rows.legs()
+        return Load(requests=requests, legs=legs, seed=seed)
+    if rows is not None:
+        requests = rows.drawn(routing.pool, routing.test_rows, seed=seed)
+    else:
+        requests = _poisson(assembly, routing, seed)
+    return Load(requests=requests, legs=routed_legs(requests, routing.router, routing.pool), seed=seed)
+
+
+def _poisson(assembly: Assembly, routing: Routing, seed: int) -> Requests:
+    file = assembly.file
+    try:
+        return poisson_requests(
+            requests_per_s=assembly.requests_per_s,
+            n_users=file.users.count,
+            duration_s=file.duration_s,
+            pool=routing.pool,
+            rows=routing.test_rows,
+            prompt_prefix_tokens=getattr(file.load, "prompt_prefix_tokens", 0),
+            seed=seed,
+        )
+    except ValueError as error:
+        raise ValueError(f"{assembly.scenario.source}: [load]: {error}") from None
+
+
+def _simulated(assembly: Assembly, loads: Sequence[Load]) -> Iterator[Run]:
+    """Yield the runs in order; several run in processes beside each other."""
+    file = assembly.file
+    network = Network() if assembly.routing is None else Network(**file.network.model_dump())
+    tasks = (
+        joblib.delayed(simulate)(
+            experts=assembly.experts,
+            requests=load.requests,
+            legs=load.legs,
+            network=network,
+            duration_s=file.duration_s,
+            drain_cap_s=file.drain_cap_s,
+            seed=load.seed,
+        )
+        for load in loads
+    )
+    n_jobs = min(MAX_PROCESSES, joblib.cpu_count(), len(loads))
+    yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+
+
+def _with_progress(runs: Iterator[Run], n: int, console: Console) -> Iterator[Run]:
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield from progress.track(runs, total=n)
+
+
+def _request_file(scenario: Scenario, experts: Sequence[Expert]) -> RequestFile | None:
+    load = scenario.file.load
+    if not isinstance(load, RequestsFile):
+        return None
+    names = [e.name for e in experts]
+    return read_request_file(scenario.path(load.path), experts=names, duration_s=scenario.file.duration_s)
+
+
+def _poisson_rate(file: ScenarioFile) -> float:
+    load = file.load
+    if not isinstance(load, Poisson):
+        return float("nan")
+    if load.requests_per_s is not None:
+        return load.requests_per_s
+    return (load.requests_per_s_per_user or 0.0) * file.users.count

@@ -1,0 +1,100 @@
+"""`moe2 run`: a scenario simulated, judged, and written to a folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from rich.console import Console
+
+from scenarios.folder import check_replaceable, whole_folder
+from scenarios.judging import judge_budgets
+from scenarios.loading import Scenario
+from scenarios.replicating import Assembly, Load, assemble, draw_loads, replicate
+from scenarios.summary import summarise
+from scenarios.verdict import Verdict
+from twin.tables import Tables, write_tables
+
+__all__ = ["Plan", "Result", "perform", "prepare", "resolved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A scenario whose every input was read and checked: nothing in it can be wrong any more."""
+
+    assembly: Assembly
+    loads: list[Load]
+    out: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One performed run: what was set up, its tables and its verdicts."""
+
+    assembly: Assembly
+    tables: Tables
+    verdicts: list[Verdict]
+    wall_s: float
+
+
+def prepare(scenario: Scenario, out: Path) -> Plan:
+    """Return the scenario ready to perform; ValueError for anything wrong with its files or with `out`."""
+    check_replaceable(out)
+    assembly = assemble(scenario)
+    return Plan(assembly=assembly, loads=draw_loads(assembly), out=out)
+
+
+def perform(plan: Plan, *, report: bool, console: Console) -> Result:
+    """Simulate and judge, and write DESIGN's files to the plan's folder, which appears whole or not at all."""
+    result = _simulate(plan, console)
+    with whole_folder(plan.out) as folder:
+        write_tables(result.tables, folder)
+        (folder / "scenario.toml").write_text(resolved(plan.assembly.scenario), encoding="utf-8")
+        if report:
+            _write_report(result, folder, plan.out, console)
+        summary = summarise(plan.assembly, result.tables, result.verdicts, wall_s=result.wall_s)
+        (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
+    return result
+
+
+def resolved(scenario: Scenario) -> str:
+    """Return the scenario as TOML with every default filled in and every path absolute."""
+    data = scenario.file.model_dump(exclude_none=True)
+    for expert in data["experts"]:
+        if expert["profile"].endswith(".json"):
+            expert["profile"] = str(scenario.path(expert["profile"]))
+    if "path" in data["load"]:
+        data["load"]["path"] = str(scenario.path(data["load"]["path"]))
+    for key in ("gate", "answers"):
+        if data["router"][key] != "bundled":
+            data["router"][key] = str(scenario.path(data["router"][key]))
+    return tomli_w.dumps(data)
+
+
+def _simulate(plan: Plan, console: Console) -> Result:
+    assembly = plan.assembly
+    started_s = time.perf_counter()
+    tables = replicate(assembly, plan.loads, console)
+    wall_s = time.perf_counter() - started_s
+    verdicts = judge_budgets(assembly.file, assembly.experts, tables, random=assembly.random)
+    return Result(assembly=assembly, tables=tables, verdicts=verdicts, wall_s=wall_s)
+
+
+def _write_report(result: Result, folder: Path, out: Path, console: Console) -> None:
+    # Drawing libraries take a second to load: only a run that draws pays for them.
+    from scenarios.figures import draw_figures  # noqa: PLC0415
+    from scenarios.report import write_report  # noqa: PLC0415
+    from scenarios.telling import tell  # noqa: PLC0415
+
+    with console.status("drawing the report"):
+        story = tell(result.assembly, result.tables, result.verdicts, wall_s=result.wall_s, out=out)
+        figures = draw_figures(story, folder / "figures")
+        write_report(story, figures, folder / "report.html")
+
+
+def _json(summary: dict[str, Any]) -> str:
+    return json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

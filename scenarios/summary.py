@@ -1,0 +1,112 @@
+"""summary.json: the metrics with their intervals, every verdict, the subset, the provenance of each profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from scenarios.judging import per_replication
+from scenarios.replicating import Assembly
+from scenarios.verdict import Verdict, estimate, overall
+from twin.metrics import after_warmup, by_device, energy_per_request_j, leg_energy_per_request_j, request_metrics
+from twin.tables import Tables
+
+__all__ = ["summarise"]
+
+
+def summarise(assembly: Assembly, tables: Tables, verdicts: Sequence[Verdict], *, wall_s: float) -> dict[str, Any]:
+    """Return the summary as plain JSON values: null where a figure is not known, "inf" where it has no bound."""
+    file = assembly.file
+    judged = after_warmup(tables.requests, file.warmup_s)
+    summary: dict[str, Any] = _plain(
+        {
+            "scenario": file.name,
+            "version": version("moe2-twin"),
+            "engine": "simpy",
+            "seed": file.seed,
+            "replications": assembly.n_replications,
+            "status": overall(verdicts),
+            "verdicts": [asdict(v) for v in verdicts],
+            "metrics": {
+                "overall": _estimates(judged, assembly.random),
+                "by_category": {c: _estimates(g, assembly.random) for c, g in judged.groupby("category")},
+                "energy": _energy(tables, assembly.random),
+                "by_device": by_device(tables.devices, tables.legs).set_index("device").to_dict("index"),
+            },
+            "requests": {"arrived": len(tables.requests), **tables.requests["status"].value_counts().to_dict()},
+            "subset": _subset(assembly),
+            "profiles": [_profile(assembly, i) for i in range(len(assembly.all_experts))],
+            "wall_s": wall_s,
+            "requests_per_wall_s": len(tables.requests) / wall_s,
+        }
+    )
+    return summary
+
+
+def _estimates(requests: pd.DataFrame, random: bool) -> dict[str, Any]:
+    """Return each metric's mean over the replications with its interval."""
+    rows = [request_metrics(group) for _, group in requests.groupby("replication")]
+    names = rows[0] if rows else {}
+    return {name: asdict(estimate([row[name] for row in rows], random=random)) for name in names}
+
+
+def _energy(tables: Tables, random: bool) -> dict[str, Any]:
+    devices = dict(list(tables.devices.groupby("replication")))
+    whole = per_replication(tables.requests, lambda r: energy_per_request_j(r, devices[r["replication"].iloc[0]]))
+    legs = per_replication(tables.requests, leg_energy_per_request_j)
+    return {
+        "per_request_j": asdict(estimate(whole, random=random)),
+        "per_request_legs_only_j": asdict(estimate(legs, random=random)),
+    }
+
+
+def _subset(assembly: Assembly) -> dict[str, Any]:
+    names = [e.name for e in assembly.experts]
+    routing = assembly.routing
+    if routing is None:
+        return {"experts": names, "how": "named by the load", "status": None}
+    if routing.selection is None:
+        return {"experts": names, "how": "named by the scenario", "status": None}
+    found = routing.selection
+    return {
+        "experts": names,
+        "how": "exhaustive",
+        "status": found.status,
+        "value": found.value,
+        "upper_bound": found.upper_bound,
+        "gap": found.gap,
+        "subsets_tried": found.n_evaluated,
+    }
+
+
+def _profile(assembly: Assembly, i: int) -> dict[str, Any]:
+    expert = assembly.all_experts[i]
+    profile = expert.profile
+    return {
+        "expert": expert.name,
+        "kept": expert in assembly.experts,
+        "profile": profile.name,
+        "model": profile.model,
+        "provenance": asdict(profile.provenance),
+        "energy_scope": profile.energy_scope,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold.
+
+    >>> _plain({"a": (math.nan, math.inf, 1.5)})
+    {'a': [None, 'inf', 1.5]}
+    """
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "inf"
+    return value.item() if hasattr(value, "item") else value

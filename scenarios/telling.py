@@ -1,0 +1,199 @@
+"""The story of a run: what the report tells, put together from the set-up, the tables and the verdicts."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moe2.evaluation import evaluate
+from moe2.selection import Candidate, Problem
+from scenarios.plant import energy_gap
+from scenarios.replicating import Assembly
+from scenarios.routing import Routing
+from scenarios.schema import Budgets, Poisson
+from scenarios.story import ACCURACY_COLUMNS, Story, Subset
+from scenarios.verdict import Verdict, overall
+from twin.expert import Expert
+from twin.metrics import after_warmup
+from twin.tables import Tables
+
+__all__ = ["tell"]
+
+
+def tell(assembly: Assembly, tables: Tables, verdicts: Sequence[Verdict], *, wall_s: float, out: Path) -> Story:
+    """Return everything that the report says about a run."""
+    file, routing = assembly.file, assembly.routing
+    return Story(
+        name=file.name,
+        description=file.description,
+        service_need=" ".join(file.budgets.need.split()),
+        budgets_in_words=_budgets_in_words(file.budgets),
+        facts=_facts(assembly),
+        overall=overall(verdicts),
+        verdicts=verdicts,
+        delay_statistic=file.budgets.delay_statistic,
+        delay_budgets_s=file.budgets.delay_by_category_s(),
+        requests=tables.requests,
+        legs=tables.legs,
+        devices=tables.devices,
+        accuracy=_accuracy(assembly, routing) if routing else pd.DataFrame(columns=list(ACCURACY_COLUMNS)),
+        subset=_subset(assembly, routing) if routing else None,
+        profiles=pd.DataFrame([_profile_row(e) for e in assembly.all_experts]),
+        warnings=_warnings(assembly),
+        seed=file.seed,
+        replications=assembly.n_replications,
+        duration_s=file.duration_s,
+        warmup_s=file.warmup_s,
+        n_requests=len(after_warmup(tables.requests, file.warmup_s)),
+        wall_s=wall_s,
+        version=version("moe2-twin"),
+        command=shlex.join(["moe2", "run", str(out / "scenario.toml"), "--out", str(out)]),
+    )
+
+
+def _budgets_in_words(budgets: Budgets) -> list[str]:
+    statistic = {"mean": "on average", "p50": "for half"}.get(budgets.delay_statistic)
+    share = statistic or f"for {budgets.delay_statistic[1:]} %"
+    delays = budgets.delay_by_category_s()
+    words = [f"{c}: an answer within {s:g} s {share} of the requests" for c, s in delays.items() if c != "default"]
+    if "default" in delays:
+        rest = "other categories" if len(delays) > 1 else "every category"
+        words.append(f"{rest}: an answer within {delays['default']:g} s {share} of the requests")
+    if budgets.energy_j_per_request is not None:
+        words.append(f"at most {budgets.energy_j_per_request:g} J per request, idle devices included")
+    return words
+
+
+def _facts(assembly: Assembly) -> list[tuple[str, str]]:
+    file = assembly.file
+    kinds = pd.Series([e.profile.device for e in assembly.experts]).value_counts()
+    facts = [
+        ("Experts", f"{len(assembly.experts)} of {len(assembly.all_experts)} kept"),
+        ("Devices", ", ".join(f"{n} × {kind}" for kind, n in kinds.items())),
+        ("Load", f"{assembly.requests_per_s:.3g} requests per second"),
+    ]
+    if isinstance(file.load, Poisson):
+        facts.append(("Users", f"{file.users.count}, Poisson arrivals"))
+        facts.append(("Prompt prefix", f"{file.load.prompt_prefix_tokens} tokens before every prompt"))
+    if assembly.routing:
+        facts.append(("Experts asked", f"k = {file.router.k} per request"))
+        way_s = file.network.access_delay_s + file.network.lan_delay_s
+        facts.append(("Network", f"{1000 * way_s:.3g} ms each way"))
+    return facts
+
+
+def _accuracy(assembly: Assembly, routing: Routing) -> pd.DataFrame:
+    """Return the accuracy on the test split of the router beside the baselines of the scenario's experts."""
+    models = [e.profile.model for e in assembly.all_experts]
+    k = min(assembly.file.router.k, len(routing.kept))
+    found = evaluate(routing.answers, routing.gate, ks=[k], models=models, subset=routing.kept)
+    return found[found["category"] == "all"]
+
+
+def _subset(assembly: Assembly, routing: Routing) -> Subset:
+    names = tuple(e.name for e in assembly.experts)
+    found, problem = routing.selection, routing.problem
+    if found is None:
+        return Subset(experts=names, how="The scenario names the subset; nothing was optimised.")
+    return Subset(
+        experts=names,
+        how=(
+            f"The best of all {found.n_evaluated} subsets that hold the budgets in the worst case, without load; "
+            f"exhaustive search, status {found.status}."
+        ),
+        value=found.value,
+        energy_j=None if np.isnan(found.energy_j) else found.energy_j,
+        energy_budget_j=problem.energy_budget_j,
+        worst_case=pd.DataFrame(
+            {
+                "category": problem.categories,
+                "delay_s": found.delay_s,
+                "budget_s": np.where(np.isinf(problem.delay_budget_s), np.nan, problem.delay_budget_s),
+            }
+        ),
+        runners_up=pd.DataFrame(
+            [_runner_up(problem, c, feasible=False) for c in found.refused]
+            + [_runner_up(problem, c, feasible=True) for c in found.alternatives],
+            columns=["experts", "value", "energy_j", "feasible", "why"],
+        ),
+        left_out=pd.DataFrame(
+            [(e.name, _why_left_out(routing, e.name)) for e in assembly.all_experts if e not in assembly.experts],
+            columns=["expert", "why"],
+        ),
+    )
+
+
+def _runner_up(problem: Problem, candidate: Candidate, *, feasible: bool) -> dict[str, Any]:
+    return {
+        "experts": ", ".join(problem.experts[i] for i in candidate.subset),
+        "value": candidate.value,
+        "energy_j": candidate.energy_j,
+        "feasible": feasible,
+        "why": "less likely to answer right" if feasible else _broken(problem, candidate),
+    }
+
+
+def _broken(problem: Problem, candidate: Candidate) -> str:
+    """Return the first budget that a subset breaks, in words; nothing where it breaks none."""
+    for category, delay_s, budget_s in zip(problem.categories, candidate.delay_s, problem.delay_budget_s, strict=True):
+        if delay_s > budget_s:
+            return f"breaks the delay budget of {category}: {delay_s:.3g} s, allowed {budget_s:g} s"
+    if problem.energy_budget_j is not None and candidate.energy_j > problem.energy_budget_j:
+        return f"breaks the energy budget: {candidate.energy_j:.4g} J, allowed {problem.energy_budget_j:g} J"
+    return ""
+
+
+def _why_left_out(routing: Routing, name: str) -> str:
+    found, problem = routing.selection, routing.problem
+    if found is None:
+        return "not named by the scenario"
+    i = problem.experts.index(name)
+    if i in found.left_out:
+        return "its energy is not known, so it cannot be shown to fit the energy budget"
+    larger = tuple(sorted((*found.subset, i)))
+    for candidate in found.refused:
+        if candidate.subset == larger:
+            return f"adding it {_broken(problem, candidate)}"
+    for candidate in found.alternatives:
+        if candidate.subset == larger:
+            return "adding it does not make the answers more likely to be right"
+    return "no better subset that holds the budgets contains it"
+
+
+def _profile_row(expert: Expert) -> dict[str, Any]:
+    profile, evidence = expert.profile, expert.profile.evidence
+    return {
+        "expert": expert.name,
+        "device": expert.device,
+        "hardware": profile.device,
+        "model": profile.model,
+        "profile": profile.name,
+        "latency": profile.provenance.latency,
+        "energy": profile.provenance.energy,
+        "energy_scope": profile.energy_scope,
+        "source": str(evidence.get("source", "")),
+        "errors": str(evidence.get("errors", "")),
+        "notes": str(evidence.get("notes", "")),
+    }
+
+
+def _warnings(assembly: Assembly) -> list[str]:
+    warnings = []
+    gap = energy_gap(assembly.experts)
+    if gap and assembly.file.budgets.energy_j_per_request is not None:
+        warnings.append(f"The energy budget is undecided: {gap}.")
+    assumed = [
+        e.name for e in assembly.experts if "assumed" in (e.profile.provenance.energy, e.profile.provenance.latency)
+    ]
+    if assumed:
+        warnings.append(
+            f"Part of the cost of {', '.join(assumed)} is assumed, not measured; the verdict's interval does not "
+            "contain the error of that assumption."
+        )
+    return warnings
