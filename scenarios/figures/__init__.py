@@ -1,0 +1,6 @@
+"""Pictures of one scenario's runs: the only place that draws."""
+
+from scenarios.figures.drawing import draw_figures
+from scenarios.figures.style import Figure
+
+__all__ = ["Figure", "draw_figures"]

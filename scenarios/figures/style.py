@@ -1,0 +1,131 @@
+"""How every figure looks: size, type, colours, and the PNG file it becomes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+
+WIDTH_IN = 6.0
+DOTS_PER_IN = 200  # twice the 100 that a page shows, for fine screens and print
+
+INK, MUTED, RULE = "#1f2933", "#5f6b7a", "#e3e7eb"
+# Okabe and Ito's palette, which colour-blind readers tell apart.
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#9aa5b1",
+)  # fmt: skip
+BUDGET = VERMILION
+PARTS = {"network": GREY, "wait": ORANGE, "prefill": SKY, "decode": BLUE}
+_HARDWARE = {"4090": BLUE, "orin": GREEN}
+_OTHER_HARDWARE = (PURPLE, ORANGE, SKY, VERMILION, GREY)
+
+_LOOK: Mapping[str, Any] = {
+    "axes.edgecolor": GREY,
+    "axes.grid.axis": "x",
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 10.5,
+    "axes.linewidth": 0.8,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 10,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10.5,
+    "grid.color": RULE,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelsize": 10,
+    "ytick.color": INK,
+    "ytick.labelsize": 10,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One drawn figure: a PNG file and the words that go with it.
+
+    Attributes:
+        key: what it shows, also the name of the file; the report places it by this.
+        path: the PNG file.
+        alt: what a reader who cannot see it needs to know.
+        caption: what the marks mean.
+        width_px: width on the page, half the pixels of the file.
+        height_px: height on the page.
+    """
+
+    key: str
+    path: Path
+    alt: str
+    caption: str
+    width_px: int
+    height_px: int
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw in this project's style for as long as the block lasts."""
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **_LOOK}):
+        yield
+
+
+def new_canvas(height_in: float) -> tuple[Canvas, Axes]:
+    """Return an empty canvas of the common width with one pair of axes."""
+    canvas = Canvas(figsize=(WIDTH_IN, height_in), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
+    FigureCanvasAgg(canvas)
+    axes = canvas.add_subplot()
+    sns.despine(ax=axes, left=True)
+    axes.tick_params(length=0)
+    return canvas, axes
+
+
+def save(canvas: Canvas, folder: Path, key: str, *, alt: str, caption: str) -> Figure:
+    """Write `folder`/`key`.png, the same bytes for the same picture, and return the figure."""
+    path = folder / f"{key}.png"
+    canvas.savefig(path, dpi=DOTS_PER_IN, metadata={"Software": None})
+    width, height = canvas.get_size_inches()
+    return Figure(
+        key=key, path=path, alt=alt, caption=caption, width_px=round(100 * width), height_px=round(100 * height)
+    )
+
+
+def rows_height_in(n_rows: int, *, per_row_in: float = 0.36) -> float:
+    """Return the height of a chart of `n_rows` horizontal rows, axes and legend included."""
+    return 1.5 + per_row_in * max(n_rows, 1)
+
+
+def legend_below(canvas: Canvas, axes: Axes, *, columns: int) -> None:
+    """Put the legend under the axes, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        canvas.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=1.4, columnspacing=1.4)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Label rows 0, 1, … from the top down and leave a little room at both ends."""
+    axes.set_yticks(range(len(names)), labels=list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+
+
+def hardware_colours(hardware: Sequence[str]) -> dict[str, str]:
+    """Return one colour per kind of hardware; those of the testbed are the same in every report.
+
+    >>> hardware_colours(["Jetson AGX Orin 64GB", "GeForce RTX 4090"])
+    {'Jetson AGX Orin 64GB': '#009e73', 'GeForce RTX 4090': '#0072b2'}
+    """
+    colours: dict[str, str] = {}
+    spare = 0
+    for kind in dict.fromkeys(hardware):
+        known = [colour for word, colour in _HARDWARE.items() if word in kind.lower()]
+        colours[kind] = known[0] if known else _OTHER_HARDWARE[spare % len(_OTHER_HARDWARE)]
+        spare += not known
+    return colours

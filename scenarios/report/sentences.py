@@ -1,0 +1,137 @@
+"""Verdicts as sentences that a planner understands without help."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from scenarios.numbers import THIN, bound, interval, quantity, unanswered
+from scenarios.story import Story
+from scenarios.verdict import Verdict
+
+_DELAY = re.compile(r"delay (?P<statistic>p\d+|mean)(?:, (?P<category>.+))?$", re.IGNORECASE)
+_WORDS = {"holds": "Holds", "violated": "Violated", "undecided": "Undecided"}
+
+
+def percentile(verdict: Verdict) -> float | None:
+    """Return the share that a verdict's percentile speaks of; None when it is no percentile.
+
+    The statistic is read from the label ("delay p95, law") or, without one there, from the metric.
+    """
+    found = re.search(r"\bp(\d{1,2})\b", f"{verdict.label} {verdict.metric}".replace("_", " "))
+    return int(found.group(1)) / 100 if found else None
+
+
+def status_word(status: str) -> str:
+    """Return the word that a reader sees for a status."""
+    return _WORDS.get(status, status.capitalize())
+
+
+def used(verdict: Verdict) -> float:
+    """Return estimate / budget; +inf when the estimate is infinite, unknown or the budget zero."""
+    if verdict.estimate is None or math.isnan(verdict.estimate) or verdict.budget <= 0:
+        return math.inf
+    return verdict.estimate / verdict.budget
+
+
+def claim(verdict: Verdict) -> str:
+    """Return one sentence, without its full stop, on how a budget fared."""
+    if verdict.status == "violated" and used(verdict) <= 1 and verdict.note:
+        return f"{verdict.label}: {verdict.note}"  # the estimate is within the budget; something else is not
+    match = _DELAY.match(verdict.label)
+    if match:
+        return _delay_claim(verdict, _answers(match["category"] or ""))
+    budget = bound(verdict.budget, verdict.unit)
+    if verdict.estimate is None or not math.isfinite(verdict.estimate):
+        return f"{verdict.label} cannot be judged against {budget}"
+    subject = "a request costs" if verdict.label == "energy per request" else f"{verdict.label} is"
+    against = f", within its budget of {budget}" if verdict.status == "holds" else f"; the budget is {budget}"
+    return f"{subject} {_found(verdict)}{against}"
+
+
+def _answers(category: str) -> str:
+    if category in {"", "all", "overall", "default", "all categories"}:
+        return "answers"
+    return "answers in other categories" if category == "other categories" else f"{category} answers"
+
+
+def _delay_claim(verdict: Verdict, answers: str) -> str:
+    share, budget = percentile(verdict), bound(verdict.budget, verdict.unit)
+    whose = answers if share is None else f"{100 * share:g}{THIN}% of {answers}"
+    if verdict.estimate is None or math.isnan(verdict.estimate):
+        return f"whether {whose} arrive within {budget} is not known"
+    if math.isinf(verdict.estimate):
+        few = unanswered(share).removesuffix(" unanswered")
+        where = "in some runs " if verdict.status == "undecided" else ""
+        wanted = budget if share is None else f"{100 * share:g}{THIN}% should within {budget}"
+        return f"{where}{few} of {answers} never arrive; {wanted}"
+    if share is None:
+        return f"{answers} take {_found(verdict)} on average; the budget is {budget}"
+    if verdict.status == "holds":
+        return f"{whose} arrive within {budget} ({_found(verdict)})"
+    return f"{whose} take up to {_found(verdict)}; the budget is {budget}"
+
+
+def _found(verdict: Verdict) -> str:
+    low, high, estimate = verdict.low, verdict.high, verdict.estimate
+    if verdict.status == "undecided" and low is not None and high is not None and math.isfinite(high):
+        return interval(low, high, verdict.unit)
+    return quantity(estimate, verdict.unit) if estimate is not None else "not known"
+
+
+def deciding(story: Story) -> list[Verdict]:
+    """Return the budgets that decide the overall verdict: of those with its status, the most used of each unit."""
+    candidates = ranked([v for v in story.verdicts if v.status == story.overall] or story.verdicts)
+    first: dict[str, Verdict] = {}
+    for verdict in candidates:
+        first.setdefault(verdict.unit, verdict)
+    return list(first.values())
+
+
+def headline(story: Story) -> str:
+    """Return the sentence at the top of the page: the verdict and the budgets that decide it."""
+    if not story.verdicts:
+        return "No budget: the scenario states none, so there is nothing to judge."
+    return (
+        f"{status_word(story.overall)}: {'. '.join(_capital(claim(v), n > 0) for n, v in enumerate(deciding(story)))}."
+    )
+
+
+def lede(story: Story) -> str:
+    """Return the sentence below the headline: how many budgets fared how, and why when that is not plain."""
+    notes = dict.fromkeys(v.note.rstrip(".") for v in deciding(story) if v.note and story.overall == "undecided")
+    return " ".join([tally(story.verdicts), *(f"{_capital(note)}." for note in notes)])
+
+
+def _capital(sentence: str, wanted: bool = True) -> str:
+    return f"{sentence[:1].upper()}{sentence[1:]}" if wanted else sentence
+
+
+def ranked(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts as a planner wants to read them: violated, undecided, holding; most used first."""
+    order = list(_VERBS)
+    return sorted(verdicts, key=lambda v: (order.index(v.status), -used(v)))
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """Return how many budgets fared how, in one sentence.
+
+    >>> v = Verdict(metric="m", label="l", budget=1.0, unit="s", estimate=0.5, low=0.5, high=0.5, status="holds")
+    >>> tally([v, v]), tally([v]), tally([])
+    ('All 2 budgets hold.', 'The one budget holds.', '')
+    """
+    n = {status: sum(v.status == status for v in verdicts) for status in _VERBS}
+    parts = [f"{number} {_VERBS[status][number > 1]}" for status, number in n.items() if number]
+    if len(parts) > 1:
+        return f"Of {len(verdicts)} budgets, {', '.join(parts)}."
+    return "".join(f"{_subject(len(verdicts))} {part.split(' ', 1)[1]}." for part in parts)
+
+
+_VERBS = {
+    "violated": ("is violated", "are violated"),
+    "undecided": ("is undecided", "are undecided"),
+    "holds": ("holds", "hold"),
+}
+
+
+def _subject(number: int) -> str:
+    return "The one budget" if number == 1 else f"All {number} budgets"
