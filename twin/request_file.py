@@ -155,7 +155,11 @@ class _Cells:
         if not (isfinite(instant_s) and instant_s >= 0):
             self.refuse(column, "must be a finite number of seconds from the run's start, at least 0")
         if instant_s >= duration_s:
-            self.refuse(column, f"arrives after duration_s = {duration_s}; raise duration_s or leave the row out")
+            self.refuse(
+                column,
+                f"must be seconds from the run's start, before duration_s = {duration_s}; "
+                "raise duration_s or leave the row out",
+            )
         return instant_s
 
     def experts(self, column: str, experts: Sequence[str]) -> tuple[int, ...]:

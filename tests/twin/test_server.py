@@ -87,11 +87,15 @@ def test_legs_that_arrive_together_start_in_the_order_of_their_ids():
 
 
 def test_an_idle_server_sees_all_legs_of_an_instant_before_it_chooses():
-    """Of two legs that wake a sleeping server together, the lower id starts, whatever order they are sent in."""
-    requests = requests_at([1.0, 1.0], [1, 1], [1, 1], ids=[9, 10])
-    out = run_all(requests, expert(profile()), network=Network(access_delay_s=0.1)).outcomes
-    assert out.started_s[0] == 1.1 == out.arrived_s[1]
-    assert out.started_s[1] == out.finished_s[0]
+    """Two legs wake a sleeping server together; the lower id starts, though it was sent last.
+
+    They are sent one float apart, which the way to the server rounds away.
+    """
+    requests = requests_at([1.0, np.nextafter(1.0, 2.0)], [1, 1], [1, 1], ids=[9, 2])
+    assert requests.request_id.tolist() == [9, 2]
+    out = run_all(requests, expert(profile()), network=Network(access_delay_s=99.0)).outcomes
+    assert out.arrived_s.tolist() == [100.0, 100.0]
+    assert out.started_s.tolist() == [100.125, 100.0]
 
 
 def test_the_head_of_the_queue_blocks_those_behind_it():
@@ -157,6 +161,19 @@ def test_nothing_is_lost_and_legs_idle_and_overhead_make_up_the_devices_joules(l
 
 @settings(max_examples=40, deadline=None)
 @given(load=LOADS, max_batch=st.integers(1, 5), capacity=st.integers(80, 200))
+def test_without_a_cost_per_iteration_batching_saves_nothing(load, max_batch, capacity):
+    """Where iterations cost only by sequence and by context token, all legs together cost what each would alone."""
+    terms = (0.0, 0.003, 1e-4)
+    costs = profile((0.01, 0.001, 1e-6), terms, prefill_j=(0.3, 0.1, 1e-3), decode_j=(0.0, 0.2, 1e-3))
+    server = expert(costs, max_batch=max_batch, kv_capacity_tokens=capacity)
+    run = run_all(requests_at(*zip(*load, strict=True)), server)
+    tokens = (run.legs.prompt_tokens, run.legs.output_tokens)
+    assert run.busy_s[0] == pytest.approx(costs.seconds.leg_of(*tokens).sum(), rel=1e-12)
+    assert run.busy_energy_j[0] == pytest.approx(costs.joules.leg_of(*tokens).sum(), rel=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(load=LOADS, max_batch=st.integers(1, 5), capacity=st.integers(80, 200))
 def test_a_server_never_runs_more_sequences_or_holds_more_memory_than_it_has(load, max_batch, capacity):
     """At every admission, the legs between their start and their finish fit in the slots and in the memory."""
     server = expert(profile(**UNEVEN), max_batch=max_batch, kv_capacity_tokens=capacity)
@@ -184,6 +201,7 @@ def test_noise_depends_on_seed_request_and_expert_and_not_on_order():
     whole_s, half_s, other_s = (x.finished_s - x.arrived_s for x in (whole, half, other))
     np.testing.assert_array_equal(whole_s.reshape(40, 2)[::2], half_s.reshape(20, 2)[:, ::-1])
     assert len(np.unique(np.round(whole_s, 9))) > 8
+    assert not np.array_equal(whole_s[::2], whole_s[1::2]), "each expert has its own noise"
     assert not np.array_equal(whole_s, other_s)
     np.testing.assert_allclose(whole.energy_j, whole_s * 8, rtol=1e-12, err_msg="joules scale with time")
 

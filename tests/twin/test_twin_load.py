@@ -34,7 +34,8 @@ def test_poisson_gaps_are_exponential_and_users_and_prompts_uniform():
     assert stats.kstest(gaps_s, stats.expon(scale=0.5).cdf).pvalue > 0.01
     assert stats.chisquare(np.bincount(requests.user_id, minlength=10)).pvalue > 0.01
     assert stats.chisquare(np.bincount(requests.prompt, minlength=20)[10:]).pvalue > 0.01
-    assert requests.prompt.min() >= 10
+    assert set(requests.user_id.tolist()) == set(range(10))
+    assert set(requests.prompt.tolist()) == set(range(10, 20))
     assert requests.arrived_s.max() < 5000.0
 
 
@@ -179,8 +180,8 @@ GOOD = "1,0.5,10,20,law,gemma@orin-a\n"
         (HEADER + GOOD.replace("0.5", "-1"), "line 2, column 'arrived_s': found '-1'"),
         (HEADER + GOOD.replace("0.5", "soon"), "line 2, column 'arrived_s': found 'soon'"),
         (HEADER + GOOD.replace("0.5", "1_0"), "line 2, column 'arrived_s': found '1_0'"),
-        (HEADER + GOOD.replace("0.5", "10"), "column 'arrived_s': found '10': arrives after duration_s = 10.0"),
-        (HEADER + GOOD.replace("0.5", "1700000000"), "arrives after duration_s"),
+        (HEADER + GOOD.replace("0.5", "10"), "column 'arrived_s': found '10': must be .* before duration_s = 10.0"),
+        (HEADER + GOOD.replace("0.5", "1700000000"), r"before duration_s = 10\.0; raise duration_s"),
         (HEADER + GOOD.replace("10", "10.5"), "column 'prompt_tokens': found '10.5'.*integer of at least 1"),
         (HEADER + GOOD.replace("10", "0"), "column 'prompt_tokens': found '0'"),
         (HEADER + GOOD.replace("10", "9" * 5000), "column 'prompt_tokens': found '999"),
