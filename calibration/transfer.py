@@ -97,6 +97,7 @@ def scaled_profile(
             "per_context_token x KV bytes per token; power, idle power and residuals as in the source",
             "transfer_errors": [dict(error) for error in errors],
             "transfer_errors_note": errors_note,
+            **({"energy": profile.evidence["energy"]} if energy == "assumed" and "energy" in profile.evidence else {}),
             "caveats": list(profile.evidence.get("caveats", [])),
         },
     )

@@ -119,13 +119,13 @@ def _print_verdicts(name: str, verdicts: list[Verdict]) -> None:
 def _found(v: Verdict) -> str:
     if v.estimate is None:
         return "not known"
-    return quantity(v.estimate, v.unit) if math.isfinite(v.estimate) else "unanswered"
+    return quantity(v.estimate, v.unit) if math.isfinite(v.estimate) else "∞"
 
 
 def _between(v: Verdict) -> str:
     if v.low is None or v.high is None or math.isinf(v.low):
         return DASH
-    return interval(v.low, v.high, v.unit)
+    return interval(v.low, v.high, v.unit) if math.isfinite(v.high) else f"above {quantity(v.low, v.unit)}"
 
 
 _STYLES = {"holds": "green", "violated": "red", "undecided": "yellow"}

@@ -14,6 +14,7 @@ import pandas as pd
 from moe2.evaluation import evaluate
 from moe2.selection import Candidate, Problem
 from scenarios.plant import energy_gap
+from scenarios.provenance import caveats, errors, source
 from scenarios.replicating import Assembly
 from scenarios.routing import Routing
 from scenarios.schema import Budgets, Poisson
@@ -167,7 +168,7 @@ def _why_left_out(routing: Routing, name: str) -> str:
 
 
 def _profile_row(expert: Expert) -> dict[str, Any]:
-    profile, evidence = expert.profile, expert.profile.evidence
+    profile = expert.profile
     return {
         "expert": expert.name,
         "device": expert.device,
@@ -177,9 +178,9 @@ def _profile_row(expert: Expert) -> dict[str, Any]:
         "latency": profile.provenance.latency,
         "energy": profile.provenance.energy,
         "energy_scope": profile.energy_scope,
-        "source": str(evidence.get("source", "")),
-        "errors": str(evidence.get("errors", "")),
-        "notes": str(evidence.get("notes", "")),
+        "source": source(profile),
+        "errors": errors(profile),
+        "notes": caveats(profile),
     }
 
 

@@ -27,11 +27,12 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], *, random: bool = True) -> Estimate:
-    """Return the mean over replications with Student's t interval.
+    """Return the mean over replications with Student's t interval, cut at 0: no figure judged here is negative.
 
     A figure without randomness is exact: its interval is the value itself. One replication of a random scenario has
     a value and no interval. An infinite replication (more requests unanswered than the percentile allows) makes the
-    mean infinite; the interval is then infinite too where every replication is, and unknown where only some are.
+    mean and the upper end infinite; the lower end is then that of the replications with the largest finite value in
+    the infinite ones' place, which can only be too low.
 
     >>> e = estimate([9.0, 10.0, 11.0])
     >>> round(e.low, 3), e.value, round(e.high, 3)
@@ -46,10 +47,11 @@ def estimate(values: Sequence[float], *, random: bool = True) -> Estimate:
     mean = float(x.mean())
     if not random or np.isposinf(x).all():
         return Estimate(value=mean, low=mean, high=mean, n=n)
-    if n == 1 or math.isinf(mean):
+    if n == 1:
         return Estimate(value=mean, low=None, high=None, n=n)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * x.std(ddof=1) / math.sqrt(n))
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=n)
+    finite = np.minimum(x, x[np.isfinite(x)].max())
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * finite.std(ddof=1) / math.sqrt(n))
+    return Estimate(value=mean, low=max(0.0, float(finite.mean()) - half), high=mean + half, n=n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +89,17 @@ def _status(found: Estimate, budget: float) -> tuple[Status, str]:
     if found.value is None:
         return "undecided", "not known"
     if found.low is None or found.high is None:
-        why = "some replications leave too many requests unanswered" if math.isinf(found.value) else ""
-        return "undecided", why or "one replication gives no interval: ask for at least two"
+        return "undecided", "one replication gives no interval: ask for at least two"
     if found.high <= budget:
         return "holds", ""
     if found.low > budget:
-        return "violated", "too many requests unanswered" if math.isinf(found.low) else ""
+        return "violated", _UNANSWERED if math.isinf(found.value) else ""
+    if math.isinf(found.value):
+        return "undecided", _UNANSWERED
     return "undecided", "the interval contains the budget: more replications would narrow it"
+
+
+_UNANSWERED = "in some replications more requests stay unanswered than the percentile leaves out"
 
 
 def overall(verdicts: Sequence[Verdict]) -> Status:

@@ -33,9 +33,11 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 
 def test_refusing_work_never_helps():
-    """An infinite percentile in every replication violates; in some, it can never hold."""
+    """An infinite percentile in every replication violates; in some, it can never hold, and may violate."""
     assert verdict([math.inf, math.inf], 1e9).status == "violated"
     assert verdict([1.0, math.inf], 1e9).status == "undecided"
+    assert verdict([9.0, 9.1, math.inf], 5.0).status == "violated"
+    assert verdict([9.0, 9.1, math.inf], 5.0).high == math.inf
 
 
 def test_missing_is_not_zero():
