@@ -197,7 +197,7 @@ def _to_table(answers: Answers, scale: np.float32) -> pa.Table:
 def _from_table(table: pa.Table, metadata: Mapping[str, Any]) -> Answers:
     models = tuple(metadata["models"])
     needed = [f"{name}/{model}" for name in ("choice", "output_tokens") for model in models]
-    missing = sorted({"question_id", "split", "embedding", *needed} - set(table.column_names))
+    missing = [name for name in (*_COLUMNS, *needed) if name not in {*table.column_names, "choice", "output_tokens"}]
     if missing:
         raise ValueError(f"column {missing[0]!r} is missing")
 

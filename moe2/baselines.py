@@ -9,6 +9,8 @@ from moe2.answers import Answers
 from moe2.fusion import top_k
 from moe2.router import PooledAnswers, Router
 
+MAJORITY = "majority vote of all"
+
 
 def single_expert(*, pool: Answers, models: Sequence[str], expert: int) -> Router:
     """Return the method that sends every prompt to one expert."""
@@ -30,7 +32,7 @@ def majority_vote(*, answers: Answers, pool: Answers, models: Sequence[str]) -> 
     rank = np.argsort(np.argsort(-_validation_accuracy(answers, models), kind="stable"))  # (E,) 0: the best
     weights = np.tile(1 + 1e-6 * 0.5**rank, (len(pool), 1))
     weights /= weights.sum(axis=1, keepdims=True)
-    return _router("majority vote of all", pool, models, _everyone(weights.shape), weights)
+    return _router(MAJORITY, pool, models, _everyone(weights.shape), weights)
 
 
 def average_of_all(*, answers: Answers, pool: Answers, models: Sequence[str]) -> Router:
@@ -61,29 +63,26 @@ def oracle(*, pool: Answers, models: Sequence[str]) -> Router:
     It also profits from lucky guesses: with eight experts some guess is often right.
     """
     first = np.argmax(PooledAnswers.of(pool, models).correct, axis=1)[:, None]  # the first expert if none is right
-    return _router("oracle (not reachable)", pool, models, first, np.ones(first.shape), reachable=False)
+    return _router("oracle", pool, models, first, np.ones(first.shape), reachable=False)
 
 
-def baselines(*, answers: Answers, pool: Answers, models: Sequence[str], k: int, seed: int = 0) -> dict[str, Router]:
-    """Return the baselines by name: best single, majority, average, random k, each single expert, oracle.
+def baselines(*, answers: Answers, pool: Answers, models: Sequence[str], k: int, seed: int = 0) -> list[Router]:
+    """Return the baselines: majority, average, random k, each single expert, oracle.
 
     Args:
-        answers: holds the validation split, on which the best single expert and the calibration are chosen.
+        answers: holds the validation split, for calibration and ties.
         pool: the prompts the methods are asked about.
         models: model of each expert, in the scenario's order.
         k: experts of the random baseline.
         seed: of the random baseline.
     """
-    best = single_expert(pool=pool, models=models, expert=best_single(answers, models))
-    distinct = sorted({list(models).index(model) for model in models})  # experts may share a model
-    methods = [
+    return [
         majority_vote(answers=answers, pool=pool, models=models),
         average_of_all(answers=answers, pool=pool, models=models),
         random_experts(pool=pool, models=models, k=k, seed=seed),
-        *(single_expert(pool=pool, models=models, expert=index) for index in distinct),
+        *(single_expert(pool=pool, models=models, expert=expert) for expert in range(len(models))),
         oracle(pool=pool, models=models),
     ]
-    return {"best single": best, **{method.name: method for method in methods}}
 
 
 def _validation_accuracy(answers: Answers, models: Sequence[str]) -> NDArray[np.float64]:

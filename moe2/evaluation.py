@@ -7,70 +7,94 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe2.answers import Answers
-from moe2.baselines import baselines
+from moe2.baselines import MAJORITY, baselines, best_single, single_expert
 from moe2.gate import Gate
-from moe2.router import Router, gate_router
+from moe2.router import GateRouter, Router
 
 RESAMPLES = 2000
-BEST_SINGLE = "best single"
-MAJORITY = "majority vote of all"
+LUCK = "needs the right answer, so no router can reach it; lucky guesses count"
 
 
 def evaluate(
-    answers: Answers, gate: Gate, ks: Sequence[int] = (1, 2, 3, 4), *, subset: Sequence[int] | None = None
+    answers: Answers,
+    gate: Gate,
+    ks: Sequence[int] = (1, 2, 3, 4),
+    *,
+    models: Sequence[str] | None = None,
+    subset: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """Return one row per method and category ("all" first) on the test split.
+    """Return one row per method and category ("all" first) on the test split, every leg served.
 
-    Columns: method, reachable, category, n, accuracy, and its difference to the best single expert (chosen on
-    validation) and to the majority vote of all, each with `_low` and `_high`: percentile bootstrap intervals at
-    95 % over questions, questions of the same text together, the same resamples for every method (paired).
+    Columns: method, kind (router, baseline, single expert, unreachable), category, n, accuracy, low, high,
+    diff_vs_best_single, diff_low, diff_high, diff_vs_majority, majority_low, majority_high, note. The intervals
+    are percentile bootstrap at 95 % over questions, questions of the same text together; differences are paired.
 
     Args:
-        answers: with validation and test prompts.
-        gate: trained for the table's models.
-        ks: experts per request, one gate row each.
-        subset: experts the gate may ask (indices into the table's models); all when None.
+        answers: with validation and test prompts; the best single expert is chosen on validation.
+        gate: trained for the models.
+        ks: experts asked per request, one gate row each.
+        models: model of each expert; the table's models when None.
+        subset: indices of the experts that the gate may ask; all when None. The baselines use every expert.
+
+    Raises ValueError for an empty split, no k, and a gate that does not fit.
     """
     pool = answers.of(answers.rows("test"))
     if not len(pool):
         raise ValueError("answers: the test split is empty; every accuracy that is shown is on test")
     if not ks:
-        raise ValueError("evaluate needs at least one k, for example 1,2,3")
-    models = answers.models
-    methods: dict[str, Router] = {}
-    for k in ks:
-        methods[f"gate, k = {k}"] = gate_router(gate=gate, pool=pool, models=models, k=k, subset=subset)
-    methods |= baselines(answers=answers, pool=pool, models=models, k=max(ks))
-    right = {name: _right(method, len(pool)) for name, method in methods.items()}
+        raise ValueError("no k to evaluate: name at least one, for example 1,2,3")
+    models = answers.models if models is None else models
+    routers = [GateRouter.of(gate=gate, answers=pool, models=models, k=k, subset=subset) for k in ks]
+    methods = [*routers, *baselines(answers=answers, pool=pool, models=models, k=max(ks))]
+    right = {method.name: _right(method, len(pool)) for method in methods}
+    best = single_expert(pool=pool, models=models, expert=best_single(answers, models)).name
     tables = []
     for category in ("all", *np.unique(pool.category).tolist()):
         rows = np.flatnonzero((pool.category == category) | (category == "all"))
-        table = compare({name: column[rows] for name, column in right.items()}, pool.text_key[rows])
+        table = compare({name: column[rows] for name, column in right.items()}, best, MAJORITY, pool.text_key[rows])
         table.insert(1, "category", category)
         tables.append(table)
     result = pd.concat(tables, ignore_index=True)
-    result.insert(1, "reachable", [methods[name].reachable for name in result["method"]])
+    result.insert(1, "kind", result["method"].map(_kind))
+    notes = {best: "the best single expert, chosen on validation", "oracle": LUCK}
+    result["note"] = result["method"].map(notes).fillna("")
     return result
 
 
-def compare(right: Mapping[str, NDArray[np.bool_]], cluster: NDArray[np.int64], *, seed: int = 0) -> pd.DataFrame:
-    """Return accuracy and paired differences of methods with intervals, resampling whole clusters.
+def compare(
+    right: Mapping[str, NDArray[np.bool_]], best: str, majority: str, cluster: NDArray[np.int64], *, seed: int = 0
+) -> pd.DataFrame:
+    """Return accuracy and paired differences of methods with 95 % intervals, resampling whole clusters.
 
     Args:
-        right: method to right or wrong, (n,) each; holds "best single" and "majority vote of all".
+        right: method to right or wrong, (n,) each.
+        best: the method that diff_vs_best_single is against.
+        majority: the method that diff_vs_majority is against.
         cluster: (n,) rows with the same value are resampled together.
         seed: of the bootstrap.
     """
-    correct = np.stack(list(right.values()), axis=1).astype(float)  # (n, methods)
-    resampled = _bootstrap(correct, cluster, seed)  # (RESAMPLES, methods)
     names = list(right)
-    columns: dict[str, NDArray[np.float64]] = {}
-    for name, reference in (("accuracy", None), ("vs_best_single", BEST_SINGLE), ("vs_majority", MAJORITY)):
-        shift = 0 if reference is None else correct.mean(axis=0)[names.index(reference)]
-        shifts = 0 if reference is None else resampled[:, [names.index(reference)]]
-        columns[name] = correct.mean(axis=0) - shift
-        columns[f"{name}_low"], columns[f"{name}_high"] = np.quantile(resampled - shifts, (0.025, 0.975), axis=0)
-    return pd.DataFrame({"method": names, "n": len(correct), **columns})
+    correct = np.stack([right[name] for name in names], axis=1).astype(float)  # (n, methods)
+    resampled = _bootstrap(correct, cluster, seed)  # (RESAMPLES, methods)
+    table = pd.DataFrame({"method": names, "n": len(correct)})
+    for prefix, column, reference in (
+        ("", "accuracy", None),
+        ("diff_", "diff_vs_best_single", best),
+        ("majority_", "diff_vs_majority", majority),
+    ):
+        against = None if reference is None else names.index(reference)
+        table[column] = correct.mean(axis=0) - (0 if against is None else correct[:, against].mean())
+        draws = resampled - (0 if against is None else resampled[:, [against]])
+        table[f"{prefix}low"], table[f"{prefix}high"] = np.quantile(draws, (0.025, 0.975), axis=0)
+    return table
+
+
+def _kind(method: str) -> str:
+    if method == "oracle":
+        return "unreachable"
+    if method.startswith("gate"):
+        return "router"
+    return "single expert" if method.startswith("only ") else "baseline"
 
 
 def _bootstrap(correct: NDArray[np.float64], cluster: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
@@ -82,7 +106,7 @@ def _bootstrap(correct: NDArray[np.float64], cluster: NDArray[np.int64], seed: i
     sizes = np.bincount(index).astype(float)
     equal = np.full(n_clusters, 1 / n_clusters)
     draws = np.random.default_rng(seed).multinomial(n_clusters, equal, size=RESAMPLES).astype(float)
-    return (draws @ sums) / (draws @ sizes)[:, None]
+    return np.asarray((draws @ sums) / (draws @ sizes)[:, None])
 
 
 def _right(method: Router, n: int) -> NDArray[np.bool_]:

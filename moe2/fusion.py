@@ -66,7 +66,7 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     top = logits.max(axis=-1, keepdims=True)
     weight = np.exp(logits - np.where(np.isfinite(top), top, 0.0))  # subtract the maximum: no overflow
     total = weight.sum(axis=-1, keepdims=True)
-    return np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+    return np.asarray(np.divide(weight, total, out=np.zeros_like(weight), where=total > 0))
 
 
 def top_k(logits: NDArray[np.floating], k: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -79,6 +79,10 @@ class Gate:
                 f"the gate was trained for the models {', '.join(self.models)}; the answers table holds "
                 f"{', '.join(answers.models)}; train one for it: moe2 train --answers FILE --out FILE"
             )
+        self.check_encoder(answers)
+
+    def check_encoder(self, answers: Answers) -> None:
+        """Raise ValueError when the table's embeddings are of another encoder than the gate's."""
         if answers.encoder != self.encoder:
             raise ValueError(
                 f"the gate takes embeddings of {self.encoder}; the answers table holds those of {answers.encoder}; "

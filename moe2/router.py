@@ -79,26 +79,31 @@ class Router:
             )
 
 
-def gate_router(
-    *, gate: Gate, pool: Answers, models: Sequence[str], k: int, subset: Sequence[int] | None = None
-) -> Router:
-    """Return the router that asks the k experts of the subset with the highest gate values.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRouter(Router):
+    """The router that asks the k experts of the subset with the highest gate values."""
 
-    Args:
-        gate: one output per model of the answers table.
-        pool: the prompts that `route` takes rows of; accuracies that are shown come from the test split.
-        models: model of each expert, in the scenario's order.
-        k: experts asked per request.
-        subset: indices of the experts kept; all when None.
+    @classmethod
+    def of(
+        cls, *, gate: Gate, answers: Answers, models: Sequence[str], k: int, subset: Sequence[int] | None = None
+    ) -> "GateRouter":
+        """Return the router of a scenario.
 
-    Raises ValueError when the gate was trained for other models or another encoder, when a model has no answers,
-    when the subset is empty or names an expert that does not exist, or when k is below 1.
-    """
-    gate.check_fits(pool)
-    kept = list(range(len(models))) if subset is None else sorted(set(subset))
-    if not kept or not set(kept) <= set(range(len(models))):
-        raise ValueError(f"subset {kept}: must name at least one of the experts 0 to {len(models) - 1}")
-    answers = PooledAnswers.of(pool, models)
-    logits = gate.logits_of(pool.embedding, models)  # (P, E)
-    experts, weights = top_k(np.where(np.isin(np.arange(len(models)), kept), logits, -np.inf), k)
-    return Router(name=f"gate, k = {k}", pool=answers, experts=experts, weights=weights)
+        Args:
+            gate: one output per model of the answers table it was trained on.
+            answers: the prompt pool that `route` takes rows of; may hold fewer models than the gate.
+            models: model of each expert, in the scenario's order.
+            k: experts asked per request.
+            subset: indices of the experts kept; all when None.
+
+        Raises ValueError when the gate was not trained for a model or for the table's encoder, when a model has no
+        answers, when the subset is empty or names an expert that does not exist, or when k is below 1.
+        """
+        gate.check_encoder(answers)
+        kept = list(range(len(models))) if subset is None else sorted(set(subset))
+        if not kept or not set(kept) <= set(range(len(models))):
+            raise ValueError(f"subset {kept}: must name at least one of the experts 0 to {len(models) - 1}")
+        pool = PooledAnswers.of(answers, models)
+        logits = gate.logits_of(answers.embedding, models)  # (P, E)
+        experts, weights = top_k(np.where(np.isin(np.arange(len(models)), kept), logits, -np.inf), k)
+        return cls(name=f"gate, k = {k}", pool=pool, experts=experts, weights=weights)

@@ -12,8 +12,6 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: one thread, so the same bytes on any machine
-
 import numpy as np
 import pandas as pd
 
@@ -89,6 +87,7 @@ def derive(pool: pd.DataFrame, embedding: np.ndarray) -> Answers:
 
 def main() -> None:
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "moe2/data/answers.parquet")
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch loads: sums in one order, so the same bytes again
     pool = read_pool(Path(os.environ["MOE2_DATA"]) / "answers")
     embedding = embed(texts_of(pool), progress=True)
     write_answers(derive(pool, embedding), out)

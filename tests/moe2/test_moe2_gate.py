@@ -1,0 +1,188 @@
+"""Laws of the gate and its training: same seed same bits, learns what can be learnt, refuses what does not fit."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from moe2_samples import sample_answers
+
+from moe2.answers import bundled_answers
+from moe2.gate import Gate, bundled_gate, read_gate, write_gate
+from moe2.training import Recipe, train_gate
+
+torch = pytest.importorskip("torch", reason="extra 'gate' is not installed: pip install 'moe2-twin[gate]'")
+QUICK = Recipe(heads=2, hidden=8, epochs=2)
+
+
+def small_gate(**changes):
+    random = np.random.default_rng(0)
+    gate = Gate(
+        models=("ada", "bob", "cy"),
+        hidden_weight=random.normal(size=(6, 4)).astype(np.float32),
+        hidden_bias=random.normal(size=4).astype(np.float32),
+        output_weight=random.normal(size=(4, 3)).astype(np.float32),
+        output_bias=random.normal(size=3).astype(np.float32),
+        temperature=0.5,
+        smoothing=0.3,
+        k=2,
+        encoder="a test encoder",
+        evidence={"seed": 0},
+    )
+    return replace(gate, **changes)
+
+
+def test_the_same_seed_trains_the_same_bytes(tmp_path):
+    """Two trainings with one seed give one file; another seed gives another."""
+    answers = sample_answers()
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        write_gate(train_gate(answers, seed=seed, recipe=QUICK), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_training_leaves_torch_as_it_was():
+    """Neither the number of threads nor the global generator changes."""
+    threads = torch.get_num_threads()
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    train_gate(sample_answers(), recipe=QUICK)
+    assert torch.rand(1) == expected
+    assert torch.get_num_threads() == threads
+
+
+def test_training_reports_every_epoch():
+    """The callback sees (1, E) to (E, E)."""
+    seen = []
+    train_gate(sample_answers(), recipe=QUICK, progress=lambda epoch, total: seen.append((epoch, total)))
+    assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("loss", ["score", "mixture"])
+def test_both_losses_learn_who_is_right_where(loss):
+    """Each made-up expert is right on its own side of the space: the gate finds it on prompts it never saw."""
+    answers = sample_answers(1500)
+    gate = train_gate(answers, recipe=Recipe(loss=loss, heads=2, hidden=32, dropout=0.1, epochs=15, learning_rate=1e-2))
+    unseen = answers.of(answers.rows("test"))
+    home = unseen.embedding[:, :3].argmax(axis=1)
+    assert (gate.logits(unseen.embedding).argmax(axis=1) == home).mean() > 0.85
+
+
+def test_the_score_loss_is_calibrated():
+    """Sigmoid of the log-odds, averaged over unseen prompts, is the experts' accuracy there."""
+    answers = sample_answers(1500)
+    gate = train_gate(answers, recipe=Recipe(heads=2, hidden=32, epochs=8, learning_rate=5e-3))
+    unseen = answers.of(answers.rows("test"))
+    predicted = 1 / (1 + np.exp(-gate.log_odds(unseen.embedding)))
+    assert predicted.mean(axis=0) == pytest.approx(unseen.correct.mean(axis=0), abs=0.06)
+
+
+def test_numpy_and_torch_compute_the_same_logits():
+    """The gate's two matrix products equal torch's linear layers."""
+    gate = small_gate()
+    x = np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32)
+    first, second = torch.nn.Linear(6, 4), torch.nn.Linear(4, 3)
+    with torch.no_grad():
+        first.weight.copy_(torch.from_numpy(gate.hidden_weight.T.copy()))
+        first.bias.copy_(torch.from_numpy(gate.hidden_bias))
+        second.weight.copy_(torch.from_numpy(gate.output_weight.T.copy()))
+        second.bias.copy_(torch.from_numpy(gate.output_bias))
+        expected = second(torch.relu(first(torch.from_numpy(x)))).numpy() / 0.5
+    assert gate.logits(x) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_checkpoint_survives_its_file(tmp_path):
+    """Reading what was written gives the same arrays, figures and bytes."""
+    gate = small_gate()
+    write_gate(gate, tmp_path / "g.safetensors")
+    back = read_gate(tmp_path / "g.safetensors")
+    for name in ("models", "temperature", "smoothing", "k", "encoder", "evidence"):
+        assert getattr(back, name) == getattr(gate, name)
+    assert np.array_equal(back.hidden_weight, gate.hidden_weight)
+    write_gate(back, tmp_path / "h.safetensors")
+    assert (tmp_path / "h.safetensors").read_bytes() == (tmp_path / "g.safetensors").read_bytes()
+
+
+def test_the_bundled_gate_was_trained_on_the_bundled_answers():
+    """Models, encoder and the hash of the answers agree; the evidence holds seed, recipe and versions."""
+    gate, answers = bundled_gate(), bundled_answers()
+    gate.check_fits(answers)
+    assert gate.evidence["answers_sha256"] == answers.sha256
+    assert gate.evidence["versions"]["torch"].split("+")[0] == "2.13.0"
+    assert {"seed", "recipe", "validation_accuracy_by_k"} <= set(gate.evidence)
+
+
+def test_training_again_gives_the_bundled_gate():
+    """`moe2 train` with the bundled seed reproduces the bundled logits (to rounding, on another processor too)."""
+    answers, gate = bundled_answers(), bundled_gate()
+    again = train_gate(answers, seed=gate.evidence["seed"])
+    rows = answers.rows("validation")
+    difference = np.abs(again.log_odds(answers.embedding[rows]) - gate.log_odds(answers.embedding[rows]))
+    assert difference.max() < 0.02
+    assert (again.temperature, again.smoothing, again.k) == (gate.temperature, gate.smoothing, gate.k)
+
+
+def test_the_score_loss_fits_validation_better_than_the_mixture():
+    """The comparison that chose the default, on validation: fused log-likelihood, averaged over k."""
+    from moe2.training import _log_likelihood
+
+    answers = bundled_answers()
+    rows = answers.of(answers.rows("validation"))
+
+    def fused(gate):
+        return _log_likelihood(rows, gate.logits(rows.embedding), gate.smoothing)
+
+    assert fused(bundled_gate()) > fused(train_gate(answers, recipe=Recipe(loss="mixture")))
+
+
+def test_a_gate_for_other_models_is_refused():
+    """The message names both lists and the way out; another order is another list."""
+    with pytest.raises(ValueError, match=r"trained for the models bob, ada, cy; .* holds ada, bob, cy; .*moe2 train"):
+        small_gate(models=("bob", "ada", "cy")).check_fits(sample_answers())
+    with pytest.raises(ValueError, match="'dan' is not in this gate, which holds ada, bob, cy"):
+        small_gate().logits_of(np.zeros((1, 6), dtype=np.float32), ["dan"])
+    with pytest.raises(ValueError, match=r"takes embeddings of another; .* those of a test encoder"):
+        small_gate(encoder="another").check_fits(sample_answers())
+
+
+def test_embeddings_of_another_width_are_refused():
+    """A vector of another encoder does not pass silently."""
+    with pytest.raises(ValueError, match=r"must be \(prompts, 6\)"):
+        small_gate().logits(np.zeros((2, 5), dtype=np.float32))
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"smoothing": 0.0}, {"k": 0}, {"models": ("ada",)}])
+def test_wrong_gates_are_refused(changes):
+    """What exists is valid."""
+    with pytest.raises(ValueError, match="gate:"):
+        small_gate(**changes)
+
+
+def test_unreadable_checkpoints_are_named(tmp_path):
+    """Missing, not safetensors, or another program's safetensors: one message that names the file."""
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "g.safetensors"
+    with pytest.raises(ValueError, match=r"g\.safetensors: not a readable gate"):
+        read_gate(path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"g\.safetensors: not a readable gate"):
+        read_gate(path)
+    save_file({"x": np.zeros(2)}, path)
+    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is None, must be 1"):
+        read_gate(path)
+
+
+def test_training_needs_train_and_validation_prompts():
+    """A table of test prompts only cannot train a gate."""
+    answers = sample_answers()
+    with pytest.raises(ValueError, match="0 train and 0 validation prompts"):
+        train_gate(answers.of(answers.rows("test")))
+
+
+@pytest.mark.parametrize(("module", "call"), [("torch", train_gate), ("safetensors.numpy", None)])
+def test_a_missing_extra_names_the_way_out(module, call, monkeypatch, tmp_path):
+    """Without torch or safetensors the message is the pip command."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'moe2-twin\[gate\]'"):
+        call(sample_answers()) if call else write_gate(small_gate(), tmp_path / "g.safetensors")
