@@ -55,7 +55,7 @@ bench: .venv/dev  ## measure speed
 
 derive: .venv/dev  ## derive the bundled answers, gate and profiles from the public data in $$MOE2_DATA
 	$(BIN)/python -m tools.derive_answers
-	$(BIN)/moe2 train
+	$(BIN)/moe2 train --out moe2/data/gate.safetensors
 	$(BIN)/python -m tools.derive_profiles
 
 clean:  ## remove the environment and all runs

@@ -46,7 +46,7 @@ class Costs:
         """Return the cost of the prefill of prompts; shape as given."""
         a, b, c = self.prefill
         P = np.asarray(prompt_tokens, dtype=np.float64)
-        return a + P * (b + c * P)
+        return a + b * P + c * P**2
 
     def decode_of(self, n_sequences: ArrayLike, context_tokens: ArrayLike) -> NDArray[np.float64] | np.float64:
         """Return the cost of one decode iteration of B sequences whose contexts sum to C tokens; broadcasts.

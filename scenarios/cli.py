@@ -1,26 +1,20 @@
-"""The command line: `moe2`."""
+"""The command line: `moe2`. Each command imports what it needs, so that help and errors come at once."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from rich.progress import Progress
 
-from scenarios.loading import bundled_scenarios, load
-from scenarios.numbers import DASH, bound, interval, quantity
-from scenarios.replicating import assemble
-from scenarios.running import perform, prepare
-from scenarios.verdict import Verdict, exit_status, overall
+if TYPE_CHECKING:
+    from moe2.answers import Answers
 
 app = typer.Typer(
     name="moe2",
@@ -68,6 +62,12 @@ def run(  # noqa: PLR0917 - the command line's options
 
     Example: moe2 run testbed --out runs/testbed --set router.k=2
     """
+    from scenarios.loading import load
+    from scenarios.running import perform, prepare
+    from scenarios.terminal import print_verdicts
+    from scenarios.verdict import exit_status
+    from twin.metrics import busiest
+
     console = Console(stderr=True)
     with bad_input():
         if engine != "simpy":
@@ -75,7 +75,7 @@ def run(  # noqa: PLR0917 - the command line's options
         extra = [] if seed is None else [f"seed={seed}"]
         plan = prepare(load(scenario, [*(changes or []), *extra]), out)
     result = perform(plan, report=report, console=console)
-    _print_verdicts(plan.assembly.file.name, result.verdicts)
+    print_verdicts(plan.assembly.file.name, result.verdicts, busy=busiest(result.tables.devices))
     print(f"tables in {out}" + (f", report in {out / 'report.html'}" if report else ""))
     raise typer.Exit(exit_status(result.verdicts))
 
@@ -83,52 +83,95 @@ def run(  # noqa: PLR0917 - the command line's options
 @app.command()
 def scenarios() -> None:
     """List the bundled scenarios, each with the question it asks."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("scenario", style="bold")
-    table.add_column("question")
-    for name in bundled_scenarios():
-        table.add_row(name, load(name).file.description)
-    Console().print(table)
+    from scenarios.loading import bundled_scenarios, load
+    from scenarios.terminal import print_scenarios
+
+    print_scenarios({name: load(name).file.description for name in bundled_scenarios()})
 
 
 @app.command()
 def check(scenario: ScenarioArg, changes: Changes = None) -> None:
     """Check a scenario and everything it names, without running it."""
+    from scenarios.loading import load
+    from scenarios.replicating import assemble
+
     with bad_input():
         assembly = assemble(load(scenario, changes or []))
     kept = ", ".join(e.name for e in assembly.experts)
     print(f"{scenario}: valid; experts that would run: {kept}")
 
 
-def _print_verdicts(name: str, verdicts: list[Verdict]) -> None:
-    title = f"{name}: {overall(verdicts)}" if verdicts else f"{name}: no budget to judge"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("budget")
-    for column in ("allowed", "found", "95 % interval"):
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
-    for v in verdicts:
-        table.add_row(v.label, bound(v.budget, v.unit), _found(v), _between(v), Text(v.status, _STYLES[v.status]))
-    console = Console()
-    console.print(table)
-    for v in verdicts:
-        if v.note:
-            console.print(f"{v.label}: {escape(v.note)}", highlight=False)
+@app.command()
+def train(
+    answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and dropout.")] = 0,
+    out: Annotated[Path, typer.Option(help="Checkpoint to write (safetensors).")] = Path("gate.safetensors"),
+) -> None:
+    """Train the gate on an answers table; needs the extra `gate`.
+
+    Example: moe2 train --seed 1 --out gate.safetensors
+    """
+    from moe2.gate import write_gate
+    from moe2.training import train_gate
+
+    with bad_input():
+        table = _answers(answers)
+        bar = Progress(console=Console(stderr=True), transient=True)
+        with bar:
+            task = bar.add_task("training")
+            gate = train_gate(table, seed=seed, progress=lambda n, total: bar.update(task, completed=n, total=total))
+        write_gate(gate, out)
+    print(f"{out}: temperature {gate.temperature:g}, smoothing {gate.smoothing:g}, k {gate.k}, chosen on validation")
 
 
-def _found(v: Verdict) -> str:
-    if v.estimate is None:
-        return "not known"
-    return quantity(v.estimate, v.unit) if math.isfinite(v.estimate) else "∞"
+@app.command("evaluate")
+def evaluate_(
+    answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
+    gate: Annotated[str, typer.Option(help='"bundled" or a checkpoint written by `moe2 train`.')] = "bundled",
+    k: Annotated[list[int] | None, typer.Option(help="Experts asked; may be repeated.")] = None,
+) -> None:
+    """Print the accuracy of the gate beside the baselines, on the test split, with paired intervals.
+
+    Example: moe2 evaluate --k 1 --k 3
+    """
+    from moe2.evaluation import evaluate
+    from moe2.gate import bundled_gate, read_gate
+    from scenarios.terminal import print_accuracy
+
+    with bad_input():
+        chosen = bundled_gate() if gate == "bundled" else read_gate(Path(gate))
+        found = evaluate(_answers(answers), chosen, ks=k or (1, 2, 3, 4))
+    print_accuracy(found[found["category"] == "all"])
 
 
-def _between(v: Verdict) -> str:
-    if v.low is None or v.high is None or math.isinf(v.low):
-        return DASH
-    return interval(v.low, v.high, v.unit) if math.isfinite(v.high) else f"above {quantity(v.low, v.unit)}"
+@app.command()
+def fit(
+    recordings: Annotated[list[Path], typer.Argument(help="Files of one recording, in any order.")],
+    out: Annotated[Path, typer.Option(help="Folder for the profiles.")],
+    device: Annotated[str | None, typer.Option(help="Device, where the files do not name it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, where the files do not name it.")] = None,
+    quantization: Annotated[str, typer.Option(help="Precision of the weights, likewise.")] = "bf16",
+) -> None:
+    """Fit the cost models of recordings and write a profile for each model.
+
+    Reads the pair of EdgeReasoning files (prefill and decode) or the three vLLM kernel tables (dense, attention,
+    per sequence), recognised by their headers.
+
+    Example: moe2 fit prefill.csv decode.csv --out profiles
+    """
+    from calibration.fitting import fit_recording, fit_summary
+    from scenarios.terminal import print_fits
+
+    with bad_input():
+        profiles = fit_recording(recordings, out, device=device, model=model, quantization=quantization)
+    print_fits(fit_summary(profiles))
+    print(f"{len(profiles)} profiles in {out}")
 
 
-_STYLES = {"holds": "green", "violated": "red", "undecided": "yellow"}
+def _answers(name: str) -> Answers:
+    from moe2.answers import bundled_answers, read_answers
+
+    return bundled_answers() if name == "bundled" else read_answers(Path(name))
 
 
 @app.callback(invoke_without_command=True)

@@ -26,6 +26,7 @@ def near(name: str, known: Iterable[str]) -> str:
 def explain(error: ValidationError) -> str:
     """Put the first problem into one sentence, and count the problems elsewhere."""
     problems = [(_untagged(p["loc"]), p) for p in error.errors(include_url=False)]
+    problems.sort(key=lambda p: p[1]["type"] == "missing")  # a misspelt key says more than the one it leaves missing
     top = problems[0][0][:2]
     here = [p for p in problems if p[0][:2] == top]
     loc, first = max(here, key=lambda p: len(p[0]))  # of a union's branches, the one that reaches deepest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 __all__ = ["LEVEL", "Estimate", "Status", "Verdict", "estimate", "exit_status", "judge", "overall"]
 
@@ -50,7 +50,7 @@ def estimate(values: Sequence[float], *, random: bool = True) -> Estimate:
     if n == 1:
         return Estimate(value=mean, low=None, high=None, n=n)
     finite = np.minimum(x, x[np.isfinite(x)].max())
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * finite.std(ddof=1) / math.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * finite.std(ddof=1) / math.sqrt(n))
     return Estimate(value=mean, low=max(0.0, float(finite.mean()) - half), high=mean + half, n=n)
 
 

@@ -101,6 +101,13 @@ def request_metrics(requests: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def busiest(devices: pd.DataFrame) -> dict[str, float]:
+    """Return the utilisation of each device over all runs together, the busiest first."""
+    sums = devices.groupby("device", sort=False)[["busy_s", "idle_s"]].sum()
+    shares = sums["busy_s"] / (sums["busy_s"] + sums["idle_s"])
+    return {str(name): float(share) for name, share in shares.sort_values(ascending=False, kind="stable").items()}
+
+
 def by_device(devices: pd.DataFrame, legs: pd.DataFrame) -> pd.DataFrame:
     """Return one row per device, in their order: legs served, seconds, joules and utilisation over all runs.
 
