@@ -208,6 +208,56 @@ def test_evaluation_needs_a_test_split_and_a_k():
 
 
 @pytest.fixture(scope="module")
-def test_split():
+def accuracy():
+    """Return the evaluation of the bundled gate on all test prompts, by method."""
     table = evaluate(bundled_answers(), bundled_gate())
     return table[table["category"] == "all"].set_index("method")
+
+
+def test_the_bundled_gate_s_accuracy_on_test(accuracy):
+    """The figures that the documentation prints: a change of data, gate, fusion or baselines shows here."""
+    printed = {
+        "gate, k = 1": 0.450,
+        "gate, k = 2": 0.464,
+        "gate, k = 3": 0.478,
+        "gate, k = 4": 0.484,
+        "only llama-3.1-8b-instruct": 0.435,
+        "majority vote of all": 0.462,
+        "average of all": 0.468,
+        "oracle": 0.765,
+    }
+    assert accuracy["accuracy"][list(printed)].to_dict() == pytest.approx(printed, abs=0.001)
+    assert (accuracy["n"] == 2506).all()
+
+
+def test_the_fused_gate_beats_the_best_single_expert_and_the_majority(accuracy):
+    """At k = 3 and 4 both paired 95 % intervals lie above 0, and k = 1 is not below the best single expert."""
+    for k in (3, 4):
+        row = accuracy.loc[f"gate, k = {k}"]
+        assert row["diff_low"] > 0
+        assert row["majority_low"] > 0
+    assert accuracy.loc["gate, k = 1", "diff_vs_best_single"] > 0
+    assert accuracy.loc["gate, k = 4", "accuracy"] > 1.1 * accuracy.loc["only llama-3.1-8b-instruct", "accuracy"]
+
+
+def test_evaluation_marks_what_each_row_is(accuracy):
+    """Kinds and notes tell router, baselines, single experts and the oracle apart; a reference differs by 0."""
+    assert accuracy["kind"].value_counts().to_dict() == {
+        "single expert": 8,
+        "router": 4,
+        "baseline": 3,
+        "unreachable": 1,
+    }
+    best = accuracy[accuracy["note"].str.contains("best single")]
+    assert list(best.index) == ["only llama-3.1-8b-instruct"]
+    assert best[["diff_vs_best_single", "diff_low", "diff_high"]].to_numpy().tolist() == [[0, 0, 0]]
+    assert "no router can reach it" in accuracy.loc["oracle", "note"]
+
+
+def test_categories_add_up_to_all():
+    """Right answers of all categories are the right answers of all prompts."""
+    answers = bundled_answers()
+    table = evaluate(answers, bundled_gate(), ks=(2,), models=answers.models[:3], subset=[0, 2])
+    whole = table["category"] == "all"
+    right = (table["accuracy"] * table["n"]).groupby([whole, table["method"]]).sum()
+    assert np.allclose(right[True], right[False])
