@@ -12,8 +12,8 @@ MINUS = "\u2212"
 class Cell:
     """One cell of a table: its text, why it says nothing, a second line, and how it is set.
 
-    `style` is "" (text), "name" (breaks only before @), "prose" (needs room), "strong", "tag" (a provenance),
-    "number" or "words" (words in a column of numbers).
+    `style` is "" (text), "name" (breaks only before @), "prose" (needs room), "lines" (one per line),
+    "strong", "tag" (a provenance), "number" or "words" (words in a column of numbers).
     """
 
     text: str

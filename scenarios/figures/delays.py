@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from scenarios.figures.style import (
     BLUE,
@@ -53,17 +54,37 @@ def draw_delay_by_category(story: Story, folder: Path) -> Figure:
         axes.plot(budget_s, rows, "|", color=BUDGET, ms=17, mew=2.6, label="budget", zorder=6)
     _mark_unanswered(axes, table, right_s, story.delay_statistic)
     name_rows(axes, table["category"].tolist())
-    axes.set(xlim=(0, right_s), title="Delay by category")
-    axes.set_xlabel("seconds from asking to the whole answer")
+    axes.set_title("Delay by category")
+    scale_seconds(axes, _left_edge_s(table), right_s)
     legend_below(canvas, axes, columns=5 if len(table) else 1)
     return save(canvas, folder, "delay_by_category", alt=_categories_alt(story, table), caption=_CATEGORY_CAPTION)
 
 
 _CATEGORY_CAPTION = (
-    "Each row is a category, the one nearest to its budget on top. The diamond is the statistic that budgets speak of "
-    "and should stay left of the budget mark; categories without a budget of their own share one and are judged "
-    "together. Every figure is taken in each run and averaged over runs."
+    "Each row is a category, the one that uses most of its budget on top. The diamond is the statistic that budgets "
+    "speak of and should stay left of the budget mark; categories without a budget of their own share one and are judged "
+    "together. All runs are shown as one; a verdict takes each run by itself."
 )
+
+
+def _left_edge_s(table: pd.DataFrame) -> float:
+    seconds = table[["p5", "budget_s"]].to_numpy(dtype=float)
+    positive = seconds[np.isfinite(seconds) & (seconds > 0)]
+    return float(positive.min()) if positive.size else 1.0
+
+
+def scale_seconds(axes: Axes, left_s: float, right_s: float) -> None:
+    """Set the axis of seconds: linear from zero, logarithmic when it would squeeze the budgets into a corner."""
+    words = "seconds from asking to the whole answer"
+    if right_s < _LOGARITHMIC_FROM * left_s:
+        axes.set(xlim=(0, right_s), xlabel=words)
+        return
+    axes.set(xscale="log", xlim=(0.8 * left_s, right_s), xlabel=f"{words}, logarithmic")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+_LOGARITHMIC_FROM = 60.0
 
 
 def _right_edge_s(table: pd.DataFrame) -> float:
@@ -83,9 +104,10 @@ def _mark_unanswered(axes: Axes, table: pd.DataFrame, right_s: float, statistic:
     for row in np.flatnonzero(np.isposinf(floats(table["judged_s"]))):
         axes.plot(right_s, row, ">", color=BLUE, ms=9, clip_on=False, zorder=6)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        near_edge = table["budget_s"].iloc[row] > 0.6 * right_s  # keep clear of the budget's mark
-        end_s = float(table["budget_s"].iloc[row]) - 0.02 * right_s if near_edge else 0.97 * right_s
-        axes.text(end_s, row, words, ha="right", va="center", color=BLUE, fontsize=9, bbox=box, zorder=5)
+        axes.annotate(
+            words, (right_s, row), (-9, 0), textcoords="offset points", ha="right", va="center", color=BLUE, fontsize=9,
+            bbox=box, zorder=5,
+        )  # fmt: skip
 
 
 def _categories_alt(story: Story, table: pd.DataFrame) -> str:
@@ -95,7 +117,7 @@ def _categories_alt(story: Story, table: pd.DataFrame) -> str:
     judged = quantity(first["judged_s"], "s") if np.isfinite(first["judged_s"]) else "not finite"
     against = f" against a budget of {first['budget_s']:g} s" if np.isfinite(first["budget_s"]) else ", no budget"
     return (
-        f"Horizontal ranges of delay in {len(table)} categories. Nearest to its budget is {first['category']}: "
+        f"Horizontal ranges of delay in {len(table)} categories. Most of its budget is used by {first['category']}: "
         f"{story.delay_statistic} {judged}{against}. The numbers are in the table below."
     )
 
@@ -110,8 +132,8 @@ def draw_delay_curve(story: Story, folder: Path) -> Figure:
     _curve(axes, floats(requests["delay_s"]), right_s, color=BLUE, width=2.4, label="all requests")
     _draw_tightest(axes, story, requests, right_s)
     axes.grid(visible=True, axis="both")
-    axes.set(xlim=(0, right_s), ylim=(0, 103), title="How many answers come within a given time")
-    axes.set(xlabel="seconds from asking to the whole answer", ylabel="% of requests answered")
+    axes.set(ylim=(0, 103), title="How many answers come within a given time", ylabel="% of requests answered")
+    scale_seconds(axes, min([right_s, *story.delay_budgets_s.values()]), right_s)
     legend_below(canvas, axes, columns=2)
     return save(canvas, folder, "delay_curve", alt=_curve_alt(requests), caption=_CURVE_CAPTION)
 
@@ -143,7 +165,7 @@ def _draw_tightest(axes: Axes, story: Story, requests: pd.DataFrame, right_s: fl
         return
     category, budget_s = str(table["category"].iloc[0]), float(table["budget_s"].iloc[0])
     delays_s = floats(requests.loc[requests["category"] == category, "delay_s"])
-    _curve(axes, delays_s, right_s, color=INK, width=1.6, label=f"{category} (nearest to its budget)")
+    _curve(axes, delays_s, right_s, color=INK, width=1.6, label=f"{category} (uses most of its budget)")
     axes.axvline(budget_s, color=BUDGET, linewidth=2, label=f"budget of {category}: {budget_s:g} s")
     share = statistic_share(story.delay_statistic)
     if share is not None:

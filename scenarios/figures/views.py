@@ -35,14 +35,11 @@ def statistic_share(statistic: str) -> float | None:
 def delay_table(story: Story) -> pd.DataFrame:
     """Return one row per category, tightest first: n, unanswered (share), quantiles, mean, judged and budget in s.
 
-    Every figure is taken in each run and averaged over the runs, as the verdict does; `n` counts all runs.
+    All runs are taken together: this describes the delays. A verdict takes each run by itself.
     """
-    requests = judged_requests(story)
-    rows = [
-        {"category": str(category), "n": len(group), **_mean_of_runs(group, story.delay_statistic)}
-        for category, group in requests.groupby("category", sort=True)
-    ]
-    table = pd.DataFrame(rows, columns=["category", "n", *_DELAY_FIGURES])
+    groups = judged_requests(story).groupby("category", sort=True)
+    rows = [{"category": str(name), **_delay_figures(group, story.delay_statistic)} for name, group in groups]
+    table = pd.DataFrame(rows, columns=["category", *_DELAY_FIGURES])
     budgets = [story.budget_s(category) for category in table["category"]]
     table["budget_s"] = np.array([np.nan if b is None else b for b in budgets], dtype=np.float64)
     used = (table["judged_s"] / table["budget_s"]).fillna(-1.0)
@@ -50,19 +47,16 @@ def delay_table(story: Story) -> pd.DataFrame:
 
 
 _QUANTILES = (5, 25, 50, 75, 95, 99)
-_DELAY_FIGURES = ("unanswered", *(f"p{q}" for q in _QUANTILES), "mean", "judged_s")
+_DELAY_FIGURES = ("n", "unanswered", *(f"p{q}" for q in _QUANTILES), "mean", "judged_s")
 
 
-def _mean_of_runs(group: pd.DataFrame, statistic: str) -> dict[str, float]:
-    figures = np.array([_delay_figures(run, statistic) for _, run in group.groupby("replication", sort=True)])
-    return dict(zip(_DELAY_FIGURES, figures.mean(axis=0).tolist(), strict=True))  # (runs, figures)
-
-
-def _delay_figures(run: pd.DataFrame, statistic: str) -> list[float]:
-    seconds = delays_s(run)
-    share, mean_s = statistic_share(statistic), mean_delay_s(run)
+def _delay_figures(group: pd.DataFrame, statistic: str) -> dict[str, float]:
+    seconds = delays_s(group)
+    share, mean_s = statistic_share(statistic), mean_delay_s(group)
     judged_s = mean_s if share is None else percentile(seconds, round(100 * share))
-    return [1 - served_share(run), *(percentile(seconds, q) for q in _QUANTILES), mean_s, judged_s]
+    quantiles = [percentile(seconds, q) for q in _QUANTILES]
+    figures = (len(group), 1 - served_share(group), *quantiles, mean_s, judged_s)
+    return dict(zip(_DELAY_FIGURES, figures, strict=True))
 
 
 def leg_parts(story: Story) -> pd.DataFrame:

@@ -53,6 +53,7 @@ def render(story: Story, figures: Iterable[Figure]) -> str:
         mark_width=WIDTH,
         figures={figure.key: figure for figure in figures},
         tables=_tables(story),
+        notes=tables.profile_notes(story),
         provenance=PROVENANCE,
     )
 

@@ -60,15 +60,29 @@ def _delay_claim(verdict: Verdict, answers: str) -> str:
     if verdict.estimate is None or math.isnan(verdict.estimate):
         return f"whether {whose} arrive within {budget} is not known"
     if math.isinf(verdict.estimate):
-        few = unanswered(share).removesuffix(" unanswered")
-        where = "in some runs " if verdict.status == "undecided" else ""
-        wanted = budget if share is None else f"{100 * share:g}{THIN}% should within {budget}"
-        return f"{where}{few} of {answers} never arrive; {wanted}"
+        return _unanswered_claim(verdict, answers)
     if share is None:
         return f"{answers} take {_found(verdict)} on average; the budget is {budget}"
     if verdict.status == "holds":
         return f"{whose} arrive within {budget} ({_found(verdict)})"
     return f"{whose} take up to {_found(verdict)}; the budget is {budget}"
+
+
+def _unanswered_claim(verdict: Verdict, answers: str) -> str:
+    """Return the claim of an infinite estimate, which says little of the runs that are finite."""
+    share, budget = percentile(verdict), bound(verdict.budget, verdict.unit)
+    few = unanswered(share).removesuffix(" unanswered")
+    wanted = f"the budget is {budget}" if share is None else f"{100 * share:g}{THIN}% should arrive within {budget}"
+    if verdict.status == "violated" and in_some_runs(verdict) and verdict.low is not None:
+        late = f"{few} of {answers}" if share is not None else answers
+        return f"{late} take over {quantity(verdict.low, verdict.unit)}; {wanted}"
+    where = "in some runs " if in_some_runs(verdict) else ""
+    return f"{where}{few} of {answers} never arrive; {wanted}"
+
+
+def in_some_runs(verdict: Verdict) -> bool:
+    """Return whether an infinite estimate comes from some runs only: not every run leaves too many unanswered."""
+    return verdict.low is None or math.isfinite(verdict.low)
 
 
 def _found(verdict: Verdict) -> str:
@@ -109,7 +123,12 @@ def _capital(sentence: str, wanted: bool = True) -> str:
 def ranked(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return the verdicts as a planner wants to read them: violated, undecided, holding; most used first."""
     order = list(_VERBS)
-    return sorted(verdicts, key=lambda v: (order.index(v.status), -used(v)))
+    return sorted(verdicts, key=lambda v: (order.index(v.status), -used(v), -_surely_used(v)))
+
+
+def _surely_used(verdict: Verdict) -> float:
+    """Return the low end of the interval / budget, which orders estimates that are all infinite."""
+    return verdict.low / verdict.budget if verdict.low is not None and verdict.budget > 0 else 0.0
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:

@@ -20,11 +20,11 @@ from scenarios.numbers import (
     interval,
     known,
     missing,
-    number,
     percent,
+    quantity,
     unanswered,
 )
-from scenarios.report.sentences import percentile
+from scenarios.report.sentences import in_some_runs, percentile
 from scenarios.story import Story, Subset
 from scenarios.verdict import Verdict
 
@@ -43,7 +43,7 @@ class Table:
 def estimate_cell(verdict: Verdict) -> Cell:
     """Return a verdict's estimate; +inf in words, nothing with the verdict's reason."""
     if verdict.estimate is not None and math.isinf(verdict.estimate):
-        where = "in some runs " if verdict.status == "undecided" else ""
+        where = "in some runs " if in_some_runs(verdict) else ""
         return Cell(text=f"{where}{unanswered(percentile(verdict))}", style="words")
     return known(verdict.estimate, verdict.unit, verdict.note)
 
@@ -56,7 +56,7 @@ def interval_cell(verdict: Verdict) -> Cell:
     if math.isinf(low):
         return Cell(text="in every run", style="words")
     if math.isinf(high):
-        return Cell(text=f"{number(low)}{THIN}{verdict.unit} to {unanswered(percentile(verdict))}", style="words")
+        return Cell(text=f"above {quantity(low, verdict.unit)}", style="number")
     if low == high:
         return Cell(text="exact", why="no randomness in this scenario", style="words")
     return Cell(text=interval(low, high, verdict.unit), style="number")
@@ -70,7 +70,7 @@ def delays(story: Story) -> Table:
         rows.append(
             (
                 Cell(text=str(row["category"])),
-                Cell(text=count(row["n"]), style="number"),
+                Cell(text=count(int(row["n"])), style="number"),
                 Cell(text=percent(row["unanswered"]), style="number"),
                 *(delay(row[f"p{q}"], q / 100) for q in (50, 95, 99)),
                 known(row["mean"], "s", "no request was answered"),
@@ -78,8 +78,8 @@ def delays(story: Story) -> Table:
             )
         )
     columns = ("Category", "Requests", "Unanswered", "Median", "p95", "p99", "Mean", "Budget")
-    caption = "Delay by category, nearest to its budget first"
-    note = "The mean is over answered requests, the rest over all."
+    caption = "Delay by category, the one that uses most of its budget first"
+    note = "All runs together; the mean is over answered requests. A verdict takes each run by itself."
     return Table(caption=caption, columns=columns, rows=tuple(rows), note=note)
 
 
@@ -165,7 +165,7 @@ def _name(text: str, below: str = "") -> Cell:
 
 def _points(diff: float, low: float, high: float) -> Cell:
     """Return a difference in percentage points with its interval below."""
-    if math.isnan(diff):
+    if math.isnan(diff) or diff == low == high == 0:
         return missing("the reference")
     below = "no interval" if math.isnan(low) or math.isnan(high) else f"{_signed(low)} to {_signed(high)}"
     return Cell(text=_signed(diff), below=below, style="number")
@@ -195,7 +195,7 @@ def runners_up(subset: Subset) -> Table:
     for row in subset.runners_up.to_dict("records"):
         experts = [name.strip() for name in str(row["experts"]).split(",") if name.strip()]
         why = str(row["why"] or "")
-        within = Cell(text="yes" if row["feasible"] else "no", below=why)
+        within = Cell(text="yes" if row["feasible"] else "no", below=why, style="prose")
         value = known(row["value"], "", "not computed") if math.isnan(row["value"]) else _value(row["value"])
         rows.append((_difference(experts, subset.experts), within, value, known(row["energy_j"], "J", "not known")))
     columns = ("Other subset", "Within budgets", "Objective", "Energy, worst case")
@@ -211,7 +211,7 @@ def _difference(experts: Iterable[str], chosen: Iterable[str]) -> Cell:
     here, there = set(experts), set(chosen)
     added = [f"+ {name}" for name in experts if name not in there]
     taken = [f"{MINUS} {name}" for name in chosen if name not in here]
-    return Cell(text=", ".join([*added, *taken]) or "the same experts", style="prose")
+    return Cell(text="\n".join([*added, *taken]) or "the same experts", style="lines")
 
 
 def left_out(subset: Subset) -> Table:
@@ -229,14 +229,21 @@ def profiles(story: Story) -> Table:
             Cell(text=row["latency"], style="tag"),
             Cell(text=row["energy"], below=f"{row['energy_scope']} scope", style="tag"),
             Cell(text=row["source"] or DASH, why="" if row["source"] else "not stated", style="prose"),
-            Cell(
-                text=row["errors"] or DASH, why="" if row["errors"] else "not known", below=row["notes"], style="prose"
-            ),
+            Cell(text=row["errors"] or DASH, why="" if row["errors"] else "not known", style="prose"),
         )
         for row in _records(story.profiles)
     )
-    columns = ("Expert and profile", "Device", "Latency is", "Energy is", "Source", "Errors and notes")
+    columns = ("Expert and profile", "Device", "Latency is", "Energy is", "Source", "Errors")
     return Table(caption="Provenance of every profile", columns=columns, rows=rows, n_text=len(columns))
+
+
+def profile_notes(story: Story) -> list[tuple[tuple[str, ...], str]]:
+    """Return what else must be known of the profiles: (experts that share the note, note)."""
+    experts: dict[str, list[str]] = {}
+    for row in _records(story.profiles):
+        if row["notes"]:
+            experts.setdefault(row["notes"], []).append(row["expert"])
+    return [(tuple(names), note) for note, names in experts.items()]
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, str]]:

@@ -14,10 +14,11 @@ from story_sample import accuracy_rows, profile_rows, sample_story
 
 from scenarios.figures import Figure, draw_figures
 from scenarios.figures.accuracy import reference_accuracy
-from scenarios.figures.style import hardware_colours
+from scenarios.figures.delays import draw_delay_by_category, scale_seconds
+from scenarios.figures.style import hardware_colours, new_canvas
 from scenarios.figures.views import delay_table, device_table, in_system, judged_requests, leg_parts, time_table
 from scenarios.story import Story
-from twin.metrics import energy_per_request_j
+from twin.metrics import after_warmup, by_category, energy_per_request_j
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,33 @@ def test_a_thin_story_is_drawn(tmp_path, changes):
     """What is missing is left out of the figures, which are drawn all the same."""
     story = sample_story(n_requests=60, replications=1, **changes)
     assert len(draw_figures(story, tmp_path)) == 7 - story.accuracy.empty
+
+
+def test_delays_are_the_metrics(story):
+    """What is drawn of a category is what twin.metrics says of its judged requests."""
+    metrics = by_category(after_warmup(story.requests, story.warmup_s)).set_index("category")
+    drawn = delay_table(story).set_index("category").loc[metrics.index]
+    names = {f"p{q}": f"delay_p{q}_s" for q in (50, 95, 99)}
+    names |= {"n": "n_requests", "mean": "delay_mean_s", "judged_s": "delay_p95_s"}
+    for ours, theirs in names.items():
+        np.testing.assert_array_equal(drawn[ours].to_numpy(float), metrics[theirs].to_numpy(float))
+    np.testing.assert_allclose(drawn["unanswered"], 1 - metrics["served_share"])
+
+
+def test_an_overloaded_plant_is_drawn_with_its_budgets_apart(story, tmp_path):
+    """Delays a hundred times the budget are drawn on a logarithmic axis, ordinary ones from zero."""
+    fast, slow = _axis(1.0, 30.0), _axis(1.0, 3000.0)
+    assert (fast.get_xscale(), fast.get_xlim()) == ("linear", (0.0, 30.0))
+    assert slow.get_xscale() == "log"
+    assert slow.get_xlim()[0] < 1.0
+    late = story.requests.assign(finished_s=story.requests["finished_s"] + 3000.0 * (story.requests["request_id"] % 2))
+    assert draw_delay_by_category(replace(story, requests=late), tmp_path).path.exists()
+
+
+def _axis(left_s: float, right_s: float):
+    _, axes = new_canvas(2.0)
+    scale_seconds(axes, left_s, right_s)
+    return axes
 
 
 def test_the_parts_of_the_slowest_leg_add_up_to_the_delay(story):

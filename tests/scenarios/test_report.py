@@ -167,7 +167,9 @@ def test_text_from_a_scenario_is_text(story):
         not_modelled=(HOSTILE, *story.not_modelled[1:]),
         budgets_in_words=(HOSTILE, *story.budgets_in_words[1:]),
         verdicts=(replace(first, label=HOSTILE), *others),
-        profiles=story.profiles.assign(notes=HOSTILE, source=HOSTILE, hardware=HOSTILE, latency=HOSTILE),
+        profiles=story.profiles.assign(
+            notes=story.profiles["notes"] + HOSTILE, source=HOSTILE, hardware=HOSTILE, latency=HOSTILE
+        ),
         accuracy=story.accuracy.assign(note=HOSTILE),
         subset=replace(story.subset, how=HOSTILE, experts=(HOSTILE, *story.subset.experts[1:])),
     )
@@ -238,11 +240,15 @@ ENERGY = {"label": "energy per request", "unit": "J", "budget": 400.0, "estimate
         ),
         (
             verdict(status="violated", estimate=math.inf, low=math.inf, high=math.inf),
-            "more than 5 % of law answers never arrive; 95 % should within 40 s",
+            "more than 5 % of law answers never arrive; 95 % should arrive within 40 s",
         ),
         (
             verdict(status="undecided", estimate=math.inf, low=None, high=None),
-            "in some runs more than 5 % of law answers never arrive; 95 % should within 40 s",
+            "in some runs more than 5 % of law answers never arrive; 95 % should arrive within 40 s",
+        ),
+        (
+            verdict(status="violated", estimate=math.inf, low=3100.0, high=math.inf),
+            "more than 5 % of law answers take over 3 100 s; 95 % should arrive within 40 s",
         ),
         (verdict(status="undecided", estimate=None), "whether 95 % of law answers arrive within 40 s is not known"),
         (verdict("delay mean, law"), "law answers take 36.1 s on average; the budget is 40 s"),
