@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moe2_samples import sample_answers
 
@@ -47,6 +47,7 @@ def test_the_same_table_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from([str.upper, str.title, lambda s: f"  {s}\n", lambda s: s.replace(" ", "\t ")]))
 def test_case_and_white_space_do_not_change_the_split(text, change):
     """Questions that differ only in case or white space share key and split (where case folding sees them as one)."""
@@ -54,6 +55,7 @@ def test_case_and_white_space_do_not_change_the_split(text, change):
     assert (text_key_of(text) == text_key_of(change(text))) == same
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1))
 def test_every_key_has_one_split(key):
     """The three splits divide the keys at 0.5 and 0.7."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe2.fusion import fuse, likelihood, softmax, top_k
@@ -32,6 +32,7 @@ def slow_fuse(choices, weights):
     return max(score, key=score.get)
 
 
+@settings(deadline=None)
 @given(votes())
 def test_fusion_is_the_weighted_vote(vote):
     """The fused option has the largest sum of weights; ties: the largest single weight, then the lowest option."""
@@ -40,6 +41,7 @@ def test_fusion_is_the_weighted_vote(vote):
     assert fuse(choice, weight, options(choice)).tolist() == expected
 
 
+@settings(deadline=None)
 @given(votes(), st.randoms(use_true_random=False))
 def test_the_order_of_experts_does_not_matter(vote, random):
     """Permuting the experts of a prompt leaves the fused option."""
@@ -49,6 +51,7 @@ def test_the_order_of_experts_does_not_matter(vote, random):
     assert (fuse(choice, weight, options(choice)) == fuse(choice[:, order], weight[:, order], options(choice))).all()
 
 
+@settings(deadline=None)
 @given(votes())
 def test_an_expert_without_an_answer_has_no_vote(vote):
     """Adding an expert that gave no answer, at any weight, changes nothing."""
@@ -58,6 +61,7 @@ def test_an_expert_without_an_answer_has_no_vote(vote):
     assert (fuse(more, heavier, options(choice)) == fuse(choice, weight, options(choice))).all()
 
 
+@settings(deadline=None)
 @given(votes(), st.floats(0.05, 0.95))
 def test_the_vote_is_the_best_option_of_the_smoothed_mixture(vote, smoothing):
     """The mixture of smoothed answers gives no option more than the fused one."""
@@ -74,6 +78,7 @@ def test_the_vote_is_the_best_option_of_the_smoothed_mixture(vote, smoothing):
     assert (mixture[rows, fused[rows]] >= mixture[rows].max(axis=1) - 1e-12).all()
 
 
+@settings(deadline=None)
 @given(st.integers(-1, N_OPTIONS - 1), st.floats(0.01, 1.0))
 def test_a_smoothed_answer_is_a_distribution(choice, smoothing):
     """Over all options the likelihoods of one expert sum to 1."""
@@ -84,6 +89,7 @@ def test_a_smoothed_answer_is_a_distribution(choice, smoothing):
     assert sums == pytest.approx(1.0, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=5), st.integers(1, 6))
 def test_top_k_takes_the_best_first_and_weighs_by_softmax(rows, k):
     """Experts come by falling logit, then rising index; weights are the softmax of theirs and sum to 1."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moe2_samples import sample_answers
 
@@ -36,6 +36,7 @@ def identity_gate(**changes):
     return replace(gate, **changes)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 3), min_size=1), st.integers(1, 5))
 def test_the_router_asks_the_best_of_the_subset(subset, k):
     """Experts are the subset's k best by logit, weights their softmax; beyond the subset -1 and 0."""
@@ -80,6 +81,7 @@ def test_a_leg_that_was_not_served_has_no_vote():
     assert np.array_equal(right, alone == ANSWERS.gold)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(3)))
 def test_permuting_the_experts_permutes_the_routes(order):
     """The order of a scenario's experts names them, and changes no decision."""
