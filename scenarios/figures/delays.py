@@ -62,8 +62,8 @@ def draw_delay_by_category(story: Story, folder: Path) -> Figure:
 
 _CATEGORY_CAPTION = (
     "Each row is a category, the one that uses most of its budget on top. The diamond is the statistic that budgets "
-    "speak of and should stay left of the budget mark; categories without a budget of their own share one and are judged "
-    "together. All runs are shown as one; a verdict takes each run by itself."
+    "speak of and should stay left of the budget mark; categories without a budget of their own share one and are "
+    "judged together. All runs are shown as one; a verdict takes each run by itself."
 )
 
 

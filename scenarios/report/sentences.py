@@ -93,12 +93,12 @@ def _found(verdict: Verdict) -> str:
 
 
 def deciding(story: Story) -> list[Verdict]:
-    """Return the budgets that decide the overall verdict: of those with its status, the most used of each unit."""
+    """Return the budgets that decide the overall verdict: its most used of each unit, delay first."""
     candidates = ranked([v for v in story.verdicts if v.status == story.overall] or story.verdicts)
     first: dict[str, Verdict] = {}
     for verdict in candidates:
         first.setdefault(verdict.unit, verdict)
-    return list(first.values())
+    return sorted(first.values(), key=lambda verdict: verdict.unit != "s")
 
 
 def headline(story: Story) -> str:

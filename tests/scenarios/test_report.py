@@ -269,11 +269,12 @@ def test_a_verdict_is_a_plain_sentence(judged, sentence):
 
 
 def test_the_headline_names_the_deciding_budgets(story):
-    """The headline tells the most used budget of each unit among those with the overall status."""
-    tight, slack, energy = verdict("delay p95, law"), verdict("delay p95, math", estimate=1.0), verdict(**ENERGY)
+    """The headline tells the most used budget of each unit among those with the overall status, delay first."""
+    tight, slack = verdict("delay p95, law"), verdict("delay p95, math", estimate=1.0)
+    energy = verdict(**{**ENERGY, "estimate": 399.0})
     told = headline(replace(story, verdicts=(slack, energy, tight), overall="holds")).replace(THIN, " ")
     assert told == (
-        "Holds: 95 % of law answers arrive within 40 s (36.1 s). A request costs 312 J, within its budget of 400 J."
+        "Holds: 95 % of law answers arrive within 40 s (36.1 s). A request costs 399 J, within its budget of 400 J."
     )
     broken = verdict("delay p95, math", estimate=90.0, status="violated")
     assert "math" in headline(replace(story, verdicts=(slack, energy, broken), overall="violated"))
