@@ -93,7 +93,7 @@ def _found(verdict: Verdict) -> str:
 
 
 def deciding(story: Story) -> list[Verdict]:
-    """Return the budgets that decide the overall verdict: its most used of each unit, delay first."""
+    """Return the budgets that decide: of each unit the most used that has the overall status, delay first."""
     candidates = ranked([v for v in story.verdicts if v.status == story.overall] or story.verdicts)
     first: dict[str, Verdict] = {}
     for verdict in candidates:
