@@ -16,17 +16,18 @@ endif
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-.venv/gate: constraints.txt pyproject.toml
+.venv/base: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(INSTALL) torch==2.13.0
-	$(INSTALL) -e '.[gate]'
+	$(INSTALL) -e .
 	@touch $@
 
-.venv/dev: .venv/gate
+# torch first and by itself: what depends on it then takes the version that is there.
+.venv/dev: .venv/base
+	$(INSTALL) torch==2.13.0
 	$(INSTALL) -e '.[gate,encoder,dev]'
 	@touch $@
 
-demo: .venv/gate  ## run the bundled scenario `testbed`: its verdict and the path of its report
+demo: .venv/base  ## run the bundled scenario `testbed`: its verdict and the path of its report
 	@$(BIN)/moe2 run testbed --out runs/testbed; status=$$?; \
 	case $$status in \
 	  0) echo "exit status 0: every budget holds";; \

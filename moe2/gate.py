@@ -6,12 +6,12 @@ It was trained in torch (`moe2.training`); here it is two matrix products in Num
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from moe2.answers import Answers, find_model
@@ -100,18 +100,16 @@ def write_gate(gate: Gate, path: Path) -> None:
     # one key only: safetensors keeps its metadata in no particular order
     metadata = {"moe2_gate": json.dumps(record, sort_keys=True, default=dict)}
     arrays = {name: np.ascontiguousarray(getattr(gate, name)) for name in _ARRAYS}
-    path.write_bytes(_safetensors().save(arrays, metadata))
+    path.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 
 def read_gate(path: Path) -> Gate:
     """Return the gate in a checkpoint; ValueError naming the file and what is wrong with it."""
     try:
         data = path.read_bytes()
-        arrays = _safetensors().load(data)
+        arrays: dict[str, Any] = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         record = json.loads(header.get("__metadata__", {}).get("moe2_gate", "{}"))
-    except ModuleNotFoundError:
-        raise
     except Exception as error:  # safetensors has its own exception type, bad JSON another
         raise ValueError(f"{path}: not a readable gate checkpoint (safetensors): {error}") from error
     if record.get("schema") != SCHEMA or set(arrays) != set(_ARRAYS):
@@ -129,11 +127,3 @@ def bundled_gate() -> Gate:
     """Return the bundled gate, trained on the bundled answers by `moe2 train`."""
     with as_file(files("moe2") / "data" / "gate.safetensors") as path:
         return read_gate(path)
-
-
-def _safetensors() -> Any:
-    try:
-        return import_module("safetensors.numpy")
-    except ModuleNotFoundError as error:
-        message = "reading a gate needs safetensors; install it with: pip install 'moe2-twin[gate]'"
-        raise ModuleNotFoundError(message, name="safetensors") from error

@@ -1,0 +1,200 @@
+"""Write docs/results.md and the README's picture: every figure of the docs comes from here. Run by `make results`."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from calibration.profile import Profile, bundled_profiles, read_profile
+from moe2.answers import bundled_answers
+from moe2.evaluation import evaluate
+from moe2.gate import bundled_gate
+
+DOCS = Path(__file__).parents[1] / "docs"
+WHAT_IFS = {
+    "as it is": (),
+    "k = 2": ("router.k=2",),
+    "k = 1": ("router.k=1",),
+    "k = 3, half the load": ("load.requests_per_s=0.1",),
+}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {name: run(changes, Path(folder) / str(i)) for i, (name, changes) in enumerate(WHAT_IFS.items())}
+        shutil.copy(Path(folder) / "0" / "figures" / "delay_by_category.png", DOCS / "testbed.png")
+    parts = [HEAD, *method(), *profiles(), *testbed(runs)]
+    (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(f"wrote {DOCS / 'results.md'} and {DOCS / 'testbed.png'}")
+
+
+HEAD = f"""# Results
+
+Written by `make results`; change the command, not this page. Intervals are at 95 %. Accuracies are on the test split,
+which neither training nor any choice has seen. Python {platform.python_version()}."""
+
+
+def run(changes: Sequence[str], out: Path) -> dict[str, object]:
+    command = [Path(sys.executable).with_name("moe2"), "run", "testbed", "--out", str(out)]
+    report = [] if not changes else ["--no-report"]
+    sets = [word for change in changes for word in ("--set", change)]
+    done = subprocess.run([*command, *report, *sets], check=False, capture_output=True)  # noqa: S603
+    if done.returncode == 2:
+        raise SystemExit(done.stderr.decode())
+    found: dict[str, object] = json.loads((out / "summary.json").read_text())
+    return found
+
+
+def method() -> Iterable[str]:
+    yield "## The method on the bundled answers"
+    answers, gate = bundled_answers(), bundled_gate()
+    found = evaluate(answers, gate)
+    table = found[found["category"] == "all"]
+    best = table.loc[table["note"].str.contains("best single"), "accuracy"].iloc[0]
+    majority = table.loc[table["method"].str.contains("majority"), "accuracy"].iloc[0]
+    yield (
+        f"`moe2 evaluate`: {len(answers.models)} LLMs of 3.8 to 14 billion parameters, "
+        f"{int(table['n'].iloc[0])} test questions of MMLU-Pro. Differences are paired, in points. "
+        "The oracle needs the right answer: it cannot be built, and it profits from lucky guesses."
+    )
+    yield markdown(
+        ["method", "accuracy", "interval", "− best single", "interval", "− majority", "interval"],
+        [
+            [
+                r["method"].removeprefix("only "), points(r["accuracy"]), span(r["low"], r["high"]),
+                f"{100 * r['diff_vs_best_single']:+.1f}", span(r["diff_low"], r["diff_high"]),
+                f"{100 * r['diff_vs_majority']:+.1f}", span(r["majority_low"], r["majority_high"]),
+            ]
+            for r in table.to_dict("records")
+        ],
+    )  # fmt: skip
+    routers = table[table["kind"] == "router"]
+    ratios = ", ".join(
+        f"{r['method']}: {100 * (r['accuracy'] / best - 1):+.1f} % and {100 * (r['accuracy'] / majority - 1):+.1f} %"
+        for r in routers.to_dict("records")
+    )
+    yield f"As ratios over the best single expert and over the majority vote: {ratios}."
+    k3 = found[found["method"].isin(["gate, k = 3", "majority vote of all"]) & (found["category"] != "all")]
+    wide = k3.pivot_table(index="category", columns="method", values="accuracy")
+    lost = wide[wide["gate, k = 3"] < wide["majority vote of all"]]
+    yield (
+        f"By category the gate with k = 3 is above the majority vote in {len(wide) - len(lost)} of {len(wide)}; "
+        f"not in: {', '.join(lost.index) or 'none'}."
+    )
+
+
+def profiles() -> Iterable[str]:
+    known = {name: read_profile(path) for name, path in bundled_profiles().items()}
+    yield "## The bundled profiles"
+    yield (
+        "`moe2 fit` on the recordings named in `NOTICE`. The error is the median of |fitted / recorded − 1| on lengths "
+        "left out of the fit; rows refused are listed with their reason in the profile."
+    )
+    fitted = [p for p in known.values() if "measured" in (p.provenance.latency, p.provenance.energy)]
+    fitted += [p for p in known.values() if p.provenance.latency == "composed"]
+    yield markdown(
+        ["profile", "latency", "energy", "prefill s", "decode s", "prefill J", "decode J", "rows refused"],
+        [
+            [f"`{p.name}`", p.provenance.latency, p.provenance.energy]
+            + [error(p, q) for q in ("prefill_s", "decode_s", "prefill_j", "decode_j")]
+            + [str(sum(row["n"] for q in p.evidence.values() if isinstance(q, dict) for row in q.get("refused", [])))]
+            for p in fitted
+        ],
+    )
+    scaled = next(p for p in known.values() if p.provenance.latency == "scaled")
+    yield (
+        "All other profiles are *scaled* from one of these by parameter bytes. The error of doing so, each measured "
+        "model left out and predicted from the nearest other (median of |predicted / recorded − 1|):"
+    )
+    yield markdown(
+        ["left out", "predicted from", "prefill s", "decode s", "prefill J", "decode J"],
+        [
+            [
+                e["left_out"],
+                e["predicted_from"],
+                *(percent(e[q]) for q in ("prefill_s", "decode_s", "prefill_j", "decode_j")),
+            ]
+            for e in scaled.evidence["transfer_errors"]
+        ],
+    )
+    card = known["rtx-4090/llama-3.1-8b-instruct/bf16"]
+    yield "The composed RTX 4090 profile beside llama.cpp's published token rates (F16; tokens per second):"
+    yield markdown(
+        ["phase", "tokens", "llama.cpp", "this profile"],
+        [
+            [
+                e["phase"],
+                str(e["tokens"]),
+                f"{e['llama_cpp_tokens_per_s']:.4g}",
+                f"{e['this_profile_tokens_per_s']:.4g}",
+            ]
+            for e in card.evidence["llama_cpp_beside"]
+        ],
+    )
+
+
+def testbed(runs: dict[str, dict]) -> Iterable[str]:
+    yield "## The testbed"
+    yield (
+        "`moe2 run testbed`, and the same with one thing changed by `--set`. The budgets were set from the need stated "
+        "in the scenario, before its first run, and not changed since."
+    )
+    rows = []
+    for name, summary in runs.items():
+        delays = [v for v in summary["verdicts"] if v["metric"] == "delay_s"]
+        worst = max(delays, key=lambda v: float(v["low"]) / v["budget"])
+        energy = next(v for v in summary["verdicts"] if v["metric"] == "energy_j")
+        accuracy = summary["metrics"]["overall"]["accuracy"]
+        kept = ", ".join(f"`{e}`" for e in summary["subset"]["experts"])
+        device, busiest = max(summary["metrics"]["by_device"].items(), key=lambda d: d[1]["utilisation"])
+        delay = f"{worst['label'].removeprefix('delay ')}: {judged(worst)}"
+        busy = f"{device} {busiest['utilisation']:.0%}"
+        rows.append([name, summary["status"], delay, judged(energy), busy, points(accuracy["value"]), kept])
+    header = ["what if", "verdict", "delay farthest over, or nearest to, its budget", "energy per request"]
+    yield markdown([*header, "busiest device", "accuracy", "experts kept"], rows)
+    yield (
+        "The selector knows no queue: its worst case is that of an empty plant. With k = 3 it keeps an Orin that most "
+        "requests then wait for, and the twin finds that the plant cannot keep up. The accuracy is that of the "
+        "requests served."
+    )
+
+
+def judged(v: dict) -> str:
+    high = f"{number(v['low'])} and more" if v["high"] == "inf" else f"{number(v['low'])} to {number(v['high'])}"
+    return f"{v['status']}, {high} of {number(v['budget'])} {v['unit']}"
+
+
+def number(value: float) -> str:
+    """Return three significant digits, never as a power of ten."""
+    return f"{float(f'{value:.3g}'):,g}".replace(",", " ")
+
+
+def error(profile: Profile, quantity: str) -> str:
+    return percent(profile.evidence.get(quantity, {}).get("left_out", {}).get("median_abs_error"))
+
+
+def percent(value: float | None) -> str:
+    return "—" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
+
+
+def points(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def span(low: float, high: float) -> str:
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
