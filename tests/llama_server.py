@@ -1,0 +1,156 @@
+"""A real llama.cpp server on this machine: a small Llama with random weights and a tokenizer trained on the spot.
+
+Nothing is downloaded. Time hardly depends on the values of weights, so such a server behaves as one with a trained
+model of the same shape. It runs in a process of its own with one thread: two threads on a busy two-core machine spin
+on each other and are a thousand times slower.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+READY_S = 60.0
+WORDS = "the queue serves requests in order while watts and tokens flow from prompt to answer over the edge"
+
+
+def write_llama(
+    path: Path, *, layers: int = 4, hidden: int = 128, context_tokens: int = 8192, vocabulary: int = 512, seed: int = 0
+) -> Path:
+    """Write a Llama of random weights with a byte-level BPE tokenizer as GGUF (float32) and return its path."""
+    import gguf
+
+    vocabulary_tokens, merges = _tokenizer(vocabulary)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("random-llama")
+    writer.add_context_length(context_tokens)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(2 * hidden)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(hidden // 4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(vocabulary_tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(vocabulary_tokens)
+    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(vocabulary_tokens) - 1))
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(False)
+    for name, values in _weights(len(vocabulary_tokens), layers, hidden, np.random.default_rng(seed)):
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _tokenizer(vocabulary: int) -> tuple[list[str], list[str]]:
+    """Train a byte-level BPE tokenizer; its tokens in the order of their ids, and its merges. Id 0 ends a text."""
+    import json
+
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    texts = [f"{WORDS} {n} {n * n} {WORDS.upper()}" for n in range(500)]
+    tokenizer.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=["<|end|>"], show_progress=False)
+    ids = tokenizer.get_vocab()
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return sorted(ids, key=ids.__getitem__), merges
+
+
+def _weights(
+    n_tokens: int, layers: int, hidden: int, rng: np.random.Generator
+) -> Iterator[tuple[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]:
+    def random(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return (rng.standard_normal(shape) * 0.05).astype(np.float32)
+
+    ones = np.ones(hidden, dtype=np.float32)
+    yield "token_embd.weight", random(n_tokens, hidden)
+    for layer in range(layers):
+        block = f"blk.{layer}"
+        yield f"{block}.attn_norm.weight", ones
+        yield f"{block}.attn_q.weight", random(hidden, hidden)
+        yield f"{block}.attn_k.weight", random(hidden // 2, hidden)
+        yield f"{block}.attn_v.weight", random(hidden // 2, hidden)
+        yield f"{block}.attn_output.weight", random(hidden, hidden)
+        yield f"{block}.ffn_norm.weight", ones
+        yield f"{block}.ffn_gate.weight", random(2 * hidden, hidden)
+        yield f"{block}.ffn_up.weight", random(2 * hidden, hidden)
+        yield f"{block}.ffn_down.weight", random(hidden, 2 * hidden)
+    yield "output_norm.weight", ones
+    yield "output.weight", random(n_tokens, hidden)
+
+
+@contextmanager
+def llama_server(
+    model: Path, *, slots: int = 1, context_tokens: int = 8192, token_budget: int = 512, log: Path | None = None
+) -> Iterator[str]:
+    """Yield the address (http://127.0.0.1:port) of a ready server of `model`; it ends with the block.
+
+    `context_tokens` are shared by the slots; `token_budget` is the batch of one iteration.
+    """
+    flags = [f"--slots={slots}", f"--context={context_tokens}", f"--budget={token_budget}"]
+    command = [sys.executable, "-m", "tests.llama_server", str(model), *flags]
+    errors = (log or model.with_suffix(".log")).open("w", encoding="utf-8")
+    # The end of its standard input tells the server to stop, also when this process dies.
+    server = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        assert address.startswith("http"), f"the llama.cpp server did not start: see {errors.name}"
+        httpx.get(f"{address}/health", timeout=READY_S).raise_for_status()
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+        for stream in (server.stdin, server.stdout, errors):
+            if stream is not None:
+                stream.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve a model until standard input ends; the first line printed is the address."""
+    import xllamacpp
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--context", type=int, default=8192)
+    parser.add_argument("--budget", type=int, default=512)
+    asked = parser.parse_args(arguments)
+    params = xllamacpp.CommonParams()
+    params.model.path = asked.model
+    params.n_ctx = asked.context
+    params.n_parallel = asked.slots
+    params.n_batch = params.n_ubatch = asked.budget
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.n_threads_http = 2 + asked.slots
+    params.cache_prompt = False
+    params.cont_batching = True
+    params.endpoint_slots = params.endpoint_metrics = True
+    params.port = 0
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
