@@ -34,7 +34,7 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
     console = Console(highlight=False)
     console.print(table)
     for note in dict.fromkeys(v.note for v in verdicts if v.note):
-        labels = ", ".join(v.label.removeprefix("delay ") for v in verdicts if v.note == note)
+        labels = ", ".join(v.label.rpartition(", ")[2] for v in verdicts if v.note == note)
         console.print(f"{escape(labels)}: {escape(note)}")
     for device, share in busy.items():
         if share > BUSY:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,22 +18,43 @@ from moe2.answers import bundled_answers
 from moe2.evaluation import evaluate
 from moe2.gate import bundled_gate
 
-DOCS = Path(__file__).parents[1] / "docs"
-WHAT_IFS = {
-    "as it is": (),
-    "k = 2": ("router.k=2",),
-    "k = 1": ("router.k=1",),
-    "k = 3, half the load": ("load.requests_per_s=0.1",),
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+WHAT_IFS = {  # what if: (folder of the run, changes)
+    "as it is": ("testbed", ()),
+    "k = 2": ("k2", ("router.k=2",)),
+    "k = 1": ("k1", ("router.k=1",)),
+    "k = 3, half the load": ("half", ("load.requests_per_s=0.1",)),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run printed and its summary.json."""
+
+    printed: str
+    summary: dict[str, Any]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        runs = {name: run(changes, Path(folder) / str(i)) for i, (name, changes) in enumerate(WHAT_IFS.items())}
-        shutil.copy(Path(folder) / "0" / "figures" / "delay_by_category.png", DOCS / "testbed.png")
-    parts = [HEAD, *method(), *profiles(), *testbed(runs)]
+        runs = {name: run(out, changes, Path(folder)) for name, (out, changes) in WHAT_IFS.items()}
+        shutil.copy(Path(folder) / "runs" / "testbed" / "figures" / "delay_by_category.png", DOCS / "testbed.png")
+    parts = [HEAD, *method(), *profiles(), *testbed({name: r.summary for name, r in runs.items()})]
     (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    print(f"wrote {DOCS / 'results.md'} and {DOCS / 'testbed.png'}")
+    write_readme({"demo": runs["as it is"].printed, "k1": runs["k = 1"].printed})
+    print(f"wrote {DOCS / 'results.md'}, {DOCS / 'testbed.png'} and the output shown in README.md")
+
+
+def write_readme(printed: dict[str, str]) -> None:
+    """Put what commands print between the README's markers."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, output in printed.items():
+        start, end = f"<!-- make results: {name} -->\n", "<!-- end -->"
+        before, _, rest = text.partition(start)
+        after = rest.partition(end)[2]
+        text = f"{before}{start}```text\n{output.rstrip()}\n```\n{end}{after}"
+    (ROOT / "README.md").write_text(text, encoding="utf-8")
 
 
 HEAD = f"""# Results
@@ -40,15 +63,15 @@ Written by `make results`; change the command, not this page. Intervals are at 9
 which neither training nor any choice has seen. Python {platform.python_version()}."""
 
 
-def run(changes: Sequence[str], out: Path) -> dict[str, object]:
-    command = [Path(sys.executable).with_name("moe2"), "run", "testbed", "--out", str(out)]
-    report = [] if not changes else ["--no-report"]
-    sets = [word for change in changes for word in ("--set", change)]
-    done = subprocess.run([*command, *report, *sets], check=False, capture_output=True)  # noqa: S603
+def run(name: str, changes: Sequence[str], folder: Path) -> Run:
+    out = f"runs/{name}"
+    command = [Path(sys.executable).with_name("moe2"), "run", "testbed", "--out", out]
+    words = [word for change in changes for word in ("--set", change)]
+    done = subprocess.run([*command, *words], check=False, capture_output=True, text=True, cwd=folder)  # noqa: S603
     if done.returncode == 2:
-        raise SystemExit(done.stderr.decode())
-    found: dict[str, object] = json.loads((out / "summary.json").read_text())
-    return found
+        raise SystemExit(done.stderr)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    return Run("\n".join(lines), json.loads((folder / out / "summary.json").read_text()))
 
 
 def method() -> Iterable[str]:
@@ -131,8 +154,8 @@ def profiles() -> Iterable[str]:
             [
                 e["phase"],
                 str(e["tokens"]),
-                f"{e['llama_cpp_tokens_per_s']:.4g}",
-                f"{e['this_profile_tokens_per_s']:.4g}",
+                number(e["llama_cpp_tokens_per_s"]),
+                number(e["this_profile_tokens_per_s"]),
             ]
             for e in card.evidence["llama_cpp_beside"]
         ],
