@@ -1,0 +1,157 @@
+"""NVIDIA's management library as a meter and as a view of a GPU's state. The only file that imports `pynvml`.
+
+The package is nvidia-ml-py; the PyPI project called pynvml is deprecated, and old versions of it shadow the module.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.meters.protocol import Reading
+from calibration.profile import Scope
+
+_REFRESH_S = 0.1
+"""How often power changes on most cards (Yang, Adamek and Armour, SC 2024); the self-test measures it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuState:
+    """A GPU as it is now: name, driver, SM clock, temperature, what throttles it, other processes on it."""
+
+    name: str
+    driver: str
+    sm_clock_hz: float
+    temperature_c: float
+    throttled_by: tuple[str, ...]
+    processes: tuple[int, ...]
+
+
+class NvmlMeter:
+    """Power (instant) and, where the card counts it, energy of one NVIDIA GPU."""
+
+    scope: Scope | None = "gpu"
+    refresh_s: float | None = None
+    poll_s = 0.02
+
+    def __init__(self, index: int = 0) -> None:
+        self._nvml = _library()
+        self._handle = _asked(self._nvml, "the GPU", lambda: self._nvml.nvmlDeviceGetHandleByIndex(index))
+        gpu = _text(self._nvml.nvmlDeviceGetName(self._handle))
+        self.name = f"nvml on {gpu}"
+        self.covers = f"{gpu} as its own sensor reads it: no host, no losses of the supply"
+        self._counts = _supported(self._nvml, self._counter_j)
+        self._instant = _supported(self._nvml, self._instant_w)
+        if not self._instant and not _supported(self._nvml, self._average_w):
+            raise ValueError(
+                f"meter {self.name}: NVML answers NotSupported to power; on a Jetson use the meter ina3221, "
+                "on another card measure latency alone (--meter none) or at the wall"
+            )
+        if not self._instant:
+            self.covers += "; power is NVML's average, as it knows no instant power here"
+
+    def read(self) -> Reading:
+        """Return power and energy of now; ValueError when the GPU is gone."""
+        try:
+            power_w = self._instant_w() if self._instant else self._average_w()
+            energy_j = self._counter_j() if self._counts else None
+        except (self._nvml.NVMLError, ValueError) as error:
+            raise ValueError(f"meter {self.name}: gone ({error})") from error
+        return Reading(at_ns=time.monotonic_ns(), power_w=power_w, energy_j=energy_j)
+
+    def close(self) -> None:
+        """Let go of NVML."""
+        self._nvml.nvmlShutdown()
+
+    def _counter_j(self) -> float:
+        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+
+    def _average_w(self) -> float:
+        return float(self._nvml.nvmlDeviceGetPowerUsage(self._handle)) / 1000
+
+    def _instant_w(self) -> float:
+        (field,) = self._nvml.nvmlDeviceGetFieldValues(self._handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
+        if field.nvmlReturn != self._nvml.NVML_SUCCESS:
+            raise self._nvml.NVMLError(field.nvmlReturn)
+        return float(field.value.uiVal) / 1000
+
+
+def has_gpu() -> bool:
+    """Return whether NVML finds an NVIDIA GPU."""
+    try:
+        with _session() as nvml:
+            return bool(nvml.nvmlDeviceGetCount() > 0)
+    except ValueError:
+        return False
+
+
+def gpu_state(index: int = 0) -> GpuState:
+    """Return the state of a GPU; ValueError when NVML does not answer."""
+    with _session() as nvml:
+        handle = _asked(nvml, "the GPU", lambda: nvml.nvmlDeviceGetHandleByIndex(index))
+        reasons = _asked(nvml, "throttle reasons", lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(handle))
+        running = _asked(nvml, "processes", lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+        clock = _asked(nvml, "clocks", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
+        celsius = _asked(nvml, "temperature", lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+        return GpuState(
+            name=_text(nvml.nvmlDeviceGetName(handle)),
+            driver=_text(nvml.nvmlSystemGetDriverVersion()),
+            sm_clock_hz=clock * 1e6,
+            temperature_c=float(celsius),
+            throttled_by=tuple(name for name, bit in _THROTTLES.items() if reasons & bit),
+            processes=tuple(sorted(p.pid for p in running)),
+        )
+
+
+# Bits of nvmlClocksEventReasons that say the card is slower than asked; idle and the user's own limits do not count.
+_THROTTLES = {
+    "power cap": 0x4,
+    "hardware slowdown": 0x8,
+    "thermal slowdown": 0x20,
+    "hardware thermal slowdown": 0x40,
+    "power brake": 0x80,
+}
+
+
+@contextmanager
+def _session() -> Iterator[Any]:
+    nvml = _library()
+    try:
+        yield nvml
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _library() -> Any:
+    import pynvml  # noqa: PLC0415 - a vendor library
+
+    if not hasattr(pynvml, "NVML_FI_DEV_POWER_INSTANT"):
+        raise ValueError(
+            "the module pynvml is an old one that shadows nvidia-ml-py: pip uninstall pynvml, then pip install "
+            "--force-reinstall nvidia-ml-py"
+        )
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise ValueError(f"NVML does not start ({error}): is an NVIDIA driver installed?") from error
+    return pynvml
+
+
+def _asked(nvml: Any, what: str, question: Any) -> Any:
+    try:
+        return question()
+    except nvml.NVMLError as error:
+        raise ValueError(f"NVML does not tell {what} ({error})") from error
+
+
+def _supported(nvml: Any, question: Any) -> bool:
+    try:
+        question()
+    except nvml.NVMLError:
+        return False
+    return True
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
