@@ -29,6 +29,10 @@ def _expert(scenario: Scenario, i: int, spec: ExpertSpec) -> Expert:
             profile=_profile(scenario, spec),
             max_batch=spec.max_batch,
             kv_capacity_tokens=spec.kv_capacity_tokens,
+            scheduler=spec.scheduler,
+            token_budget=spec.token_budget,
+            kv=spec.kv,
+            block_tokens=spec.block_tokens,
             noise=spec.noise,
         )
     except (ValueError, OSError) as error:

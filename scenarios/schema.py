@@ -16,6 +16,7 @@ __all__ = [
     "Router",
     "ScenarioFile",
     "Users",
+    "Verdicts",
 ]
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -95,8 +96,12 @@ class ExpertSpec(Section):
     profile: str = Field(description="A JSON file, relative to the scenario's folder, or a bundled name.")
     max_batch: Count = 1
     kv_capacity_tokens: Count = 16384
-    scheduler: Literal["prefill_first"] = "prefill_first"
-    kv: Literal["reserve"] = "reserve"
+    scheduler: Literal["prefill_first", "chunked"] = Field(
+        "prefill_first", description="A prompt alone, or prompts in chunks beside the running sequences."
+    )
+    token_budget: Count = Field(512, description='Tokens of an iteration, with scheduler = "chunked".')
+    kv: Literal["reserve", "paged"] = Field("reserve", description="KV memory held whole from admission, or grown.")
+    block_tokens: Count = Field(16, description='Tokens of a block of memory, with kv = "paged".')
     noise: bool = Field(False, description="Draw the profile's residuals for every leg.")
     added_power: AddedPower | None = None
 
@@ -119,13 +124,28 @@ class Budgets(Section):
         return dict(self.delay_s) if isinstance(self.delay_s, dict) else {"default": self.delay_s}
 
 
+class Verdicts(Section):
+    """How sure a verdict has to be, and of what."""
+
+    inputs: Literal["drawn", "nominal"] | None = Field(
+        None,
+        description="Whether the errors of the profiles count: every replication is then run a second time with drawn "
+        "coefficients. They count unless the scenario has no randomness.",
+    )
+    max_replications: Count | None = Field(
+        None, description="Replications are doubled up to this number until every budget is decided."
+    )
+
+
 class ScenarioFile(Section):
     """A whole scenario."""
 
     name: str = Field(min_length=1)
     description: str = Field("", description="The question that the scenario asks, in one sentence.")
     duration_s: PositiveSeconds
-    warmup_s: Seconds = Field(0.0, description="Requests that arrive earlier are simulated but not judged.")
+    warmup_s: Seconds | Literal["auto"] = Field(
+        0.0, description='Requests that arrive earlier are simulated but not judged; "auto" finds it (MSER-5).'
+    )
     drain_cap_s: Seconds = Field(3600.0, description="Time after duration_s for what is still in the system.")
     replications: int = Field(5, ge=1, le=10_000)
     seed: int = Field(0, ge=0, lt=2**63)
@@ -135,10 +155,11 @@ class ScenarioFile(Section):
     router: Router = Router()
     experts: list[ExpertSpec] = Field(min_length=1)
     budgets: Budgets = Budgets()
+    verdicts: Verdicts = Verdicts()
 
     @model_validator(mode="after")
     def _consistent(self) -> ScenarioFile:
-        if self.warmup_s >= self.duration_s:
+        if self.warmup_s != "auto" and self.warmup_s >= self.duration_s:
             raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
         for what, names in (
             ("name", [e.name for e in self.experts]),

@@ -23,6 +23,7 @@ def profile(
     decode_j=(1.0, 0.0, 0.0),
     idle_w=2.0,
     residuals=((), ()),
+    knee_tokens=0,
 ) -> Profile:
     base, per_sequence, per_context_token = decode_s
     return Profile(
@@ -36,7 +37,7 @@ def profile(
         energy_scope="wall",
         context_tokens=8192,
         seconds=Costs(prefill=prefill_s, base=base, per_sequence=per_sequence, per_context_token=per_context_token),
-        knee_tokens=0,
+        knee_tokens=knee_tokens,
         prefill_j=prefill_j,
         decode_j=decode_j,
         idle_w=idle_w,
@@ -46,7 +47,7 @@ def profile(
     )
 
 
-def expert(profile: Profile, *, name="a", max_batch=1, kv_capacity_tokens=10**6, noise=False) -> Expert:
+def expert(profile: Profile, *, name="a", max_batch=1, kv_capacity_tokens=10**6, noise=False, **rest) -> Expert:
     return Expert(
         name=name,
         device=f"device of {name}",
@@ -54,6 +55,7 @@ def expert(profile: Profile, *, name="a", max_batch=1, kv_capacity_tokens=10**6,
         max_batch=max_batch,
         kv_capacity_tokens=kv_capacity_tokens,
         noise=noise,
+        **rest,
     )
 
 

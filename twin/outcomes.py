@@ -1,0 +1,99 @@
+"""What an engine is given and what it returns, as columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.expert import Expert
+from twin.load import Legs, Requests, ranks
+from twin.network import Network
+from twin.randomness import noise_factors
+
+STATUSES = np.array(["unfinished", "served", "rejected", "failed"], dtype=object)
+UNFINISHED, SERVED, REJECTED, FAILED = range(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegOutcomes:
+    """What became of each leg, in the order of the legs; columns (n,). Instants are NaN where not reached.
+
+    `status_code` indexes `STATUSES`; `reason` holds why a leg was rejected or failed, by its row.
+    """
+
+    arrived_s: NDArray[np.float64]
+    started_s: NDArray[np.float64]
+    first_token_s: NDArray[np.float64]
+    finished_s: NDArray[np.float64]
+    energy_j: NDArray[np.float64]
+    status_code: NDArray[np.int8]
+    reasons: dict[int, str]
+
+    @property
+    def status(self) -> NDArray[np.object_]:
+        """What became of each leg, in words (n,)."""
+        return np.asarray(STATUSES[self.status_code])
+
+    @property
+    def reason(self) -> NDArray[np.object_]:
+        """Why each leg was rejected or failed (n,); None for the others."""
+        reason = np.full(len(self.status_code), None, dtype=object)
+        for row, why in self.reasons.items():
+            reason[row] = why
+        return reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What an engine returns: legs, answers at their users (n requests), and each server's sums (n experts).
+
+    `last_s` is the end of a server's last iteration, 0 without one.
+    """
+
+    outcomes: LegOutcomes
+    finished_s: NDArray[np.float64]
+    busy_s: NDArray[np.float64]
+    busy_energy_j: NDArray[np.float64]
+    last_s: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """What an engine is given; `rank` orders legs that arrive together, the factors are their noise; (n legs,)."""
+
+    experts: Sequence[Expert]
+    requests: Requests
+    legs: Legs
+    network: Network
+    stop_s: float
+    rank: NDArray[np.intp]
+    prefill_factor: NDArray[np.float64]
+    decode_factor: NDArray[np.float64]
+
+
+def play_of(
+    experts: Sequence[Expert], requests: Requests, legs: Legs, network: Network, *, stop_s: float, seed: int
+) -> Play:
+    """Return what the engines are given, noise drawn."""
+    prefill_factor, decode_factor = np.ones(len(legs)), np.ones(len(legs))
+    for i, expert in enumerate(experts):
+        if expert.noise:
+            mine = np.flatnonzero(legs.expert == i)
+            ids = requests.request_id[legs.request[mine]]
+            profile = expert.profile
+            for column, phase, factors in (
+                (prefill_factor, "prefill", profile.prefill_factors),
+                (decode_factor, "decode", profile.decode_factors),
+            ):
+                column[mine] = noise_factors(factors, seed=seed, phase=phase, request_id=ids, expert=expert.name)
+    return Play(
+        experts=experts,
+        requests=requests,
+        legs=legs,
+        network=network,
+        stop_s=stop_s,
+        rank=ranks(requests.request_id)[legs.request],
+        prefill_factor=prefill_factor,
+        decode_factor=decode_factor,
+    )

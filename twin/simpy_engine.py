@@ -1,0 +1,102 @@
+"""The `simpy` engine: users, requests and servers as processes, every iteration an event."""
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from simpy import Event
+
+from twin.chunked import Chunked
+from twin.clock import Clock
+from twin.leg import Leg
+from twin.network import Network
+from twin.outcomes import STATUSES, LegOutcomes, Play, Played
+from twin.prefill_first import PrefillFirst
+from twin.server import Server
+
+SCHEDULERS = {"prefill_first": PrefillFirst, "chunked": Chunked}
+
+Sends = list[tuple[Server, Leg]]
+"""The legs of one request, each with the server it goes to."""
+
+
+def play(given: Play) -> Played:
+    """Return what happens when the requests meet the experts."""
+    clock = Clock()
+    servers = [SCHEDULERS[expert.scheduler](clock, expert, stop_s=given.stop_s) for expert in given.experts]
+    for server in servers:
+        clock.process(server.serve())
+    seen = _legs_as_seen(clock, given)
+    finished_s = np.full(len(given.requests), np.nan)
+    sends = _sends(given, [servers[i] for i in given.legs.expert.tolist()], seen)
+    clock.process(_users(clock, given.network, given.requests.arrived_s.tolist(), sends, finished_s))
+    clock.run()
+    return Played(
+        outcomes=_outcomes(seen),
+        finished_s=finished_s,
+        busy_s=np.array([server.busy_s for server in servers]),
+        busy_energy_j=np.array([server.busy_energy_j for server in servers]),
+        last_s=np.array([server.last_s for server in servers]),
+    )
+
+
+def _users(
+    clock: Clock,
+    network: Network,
+    arrived_s: list[float],
+    sends: list[Sends],
+    finished_s: NDArray[np.float64],
+) -> Generator[Event, None, None]:
+    """All users together: one request after another, at its time."""
+    for row, (sent_s, legs) in enumerate(zip(arrived_s, sends, strict=True)):
+        yield clock.at(sent_s)
+        clock.process(_request(clock, network, legs, row, finished_s))
+
+
+def _request(
+    clock: Clock, network: Network, legs: Sends, row: int, finished_s: NDArray[np.float64]
+) -> Generator[Event, None, None]:
+    """The story of one request: over the network to its servers, until the last leg is done, and back."""
+    yield clock.at(network.at_server_s(clock.now))
+    for server, leg in legs:
+        server.submit(leg)
+    for _, leg in legs:  # waiting for each in turn is waiting for all
+        yield leg.done
+    if all(leg.status == "served" for _, leg in legs):
+        finished_s[row] = network.at_user_s(clock.now)
+
+
+def _legs_as_seen(clock: Clock, given: Play) -> list[Leg]:
+    legs = given.legs
+    columns = (given.rank, legs.prompt_tokens, legs.output_tokens, given.prefill_factor, given.decode_factor)
+    return [
+        Leg(
+            rank=rank,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            prefill_factor=prefill_factor,
+            decode_factor=decode_factor,
+            done=clock.event(),
+        )
+        for rank, prompt, output, prefill_factor, decode_factor in zip(*(c.tolist() for c in columns), strict=True)
+    ]
+
+
+def _sends(given: Play, servers: Sequence[Server], seen: Sequence[Leg]) -> list[Sends]:
+    pairs = list(zip(servers, seen, strict=True))
+    ends = np.searchsorted(given.legs.request, np.arange(len(given.requests)), side="right").tolist()
+    return [pairs[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _outcomes(seen: Sequence[Leg]) -> LegOutcomes:
+    n = len(seen)
+    codes = {status: code for code, status in enumerate(STATUSES)}
+    return LegOutcomes(
+        arrived_s=np.fromiter((leg.arrived_s for leg in seen), np.float64, n),
+        started_s=np.fromiter((leg.started_s for leg in seen), np.float64, n),
+        first_token_s=np.fromiter((leg.first_token_s for leg in seen), np.float64, n),
+        finished_s=np.fromiter((leg.finished_s for leg in seen), np.float64, n),
+        energy_j=np.fromiter((leg.energy_j for leg in seen), np.float64, n),
+        status_code=np.fromiter((codes[leg.status] for leg in seen), np.int8, n),
+        reasons={row: leg.reason for row, leg in enumerate(seen) if leg.reason is not None},
+    )
