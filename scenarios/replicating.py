@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import joblib
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from calibration.draws import drawn as drawn_profile
+from calibration.draws import is_uncertain
 from scenarios.loading import Scenario
 from scenarios.plant import build_experts
 from scenarios.routing import Routing, build_routing
@@ -43,6 +45,12 @@ class Assembly:
     def file(self) -> ScenarioFile:
         """The checked scenario file."""
         return self.scenario.file
+
+    @property
+    def draws_inputs(self) -> bool:
+        """Whether the errors of the profiles count in the verdict."""
+        wanted = self.file.verdicts.inputs or ("drawn" if self.random else "nominal")
+        return wanted == "drawn" and self.random and any(is_uncertain(e.profile) for e in self.experts)
 
     @property
     def n_replications(self) -> int:
@@ -79,19 +87,22 @@ def assemble(scenario: Scenario) -> Assembly:
     )
 
 
-def draw_loads(assembly: Assembly) -> list[Load]:
-    """Return the load of each replication; ValueError naming the scenario where one is empty."""
-    return [_load(assembly, seed) for seed in seeds(assembly.file.seed, assembly.n_replications)]
+def draw_loads(assembly: Assembly, *, first: int = 0, n: int | None = None) -> list[Load]:
+    """Return the loads of n replications from the `first`; ValueError naming the scenario where one is empty."""
+    last = first + (assembly.n_replications if n is None else n)
+    return [_load(assembly, seed) for seed in seeds(assembly.file.seed, last)[first:]]
 
 
-def replicate(assembly: Assembly, loads: Sequence[Load], console: Console) -> Tables:
-    """Return the tables of all replications together, with a progress bar on `console` meanwhile."""
-    runs = _with_progress(_simulated(assembly, loads), len(loads), console)
-    if (routing := assembly.routing) is None:
-        return joined([tabulate(run, replication=i) for i, run in enumerate(runs)])
-    return joined(
-        [tabulate(run, replication=i, pool=routing.pool, router=routing.router) for i, run in enumerate(runs)]
-    )
+def replicate(
+    assembly: Assembly, loads: Sequence[Load], console: Console, *, first: int = 0, drawn: bool = False
+) -> Tables:
+    """Return the tables of replications together, numbered from `first`, with a progress bar on `console` meanwhile.
+
+    With `drawn` every replication has profiles of its own, their coefficients drawn from the profiles' evidence.
+    """
+    runs = _with_progress(_simulated(assembly, loads, drawn=drawn), len(loads), console, drawn=drawn)
+    pool, router = (None, None) if (r := assembly.routing) is None else (r.pool, r.router)
+    return joined([tabulate(run, replication=first + i, pool=pool, router=router) for i, run in enumerate(runs)])
 
 
 def seeds(seed: int, n: int) -> list[int]:
@@ -129,13 +140,13 @@ def _poisson(assembly: Assembly, routing: Routing, seed: int) -> Requests:
         raise ValueError(f"{assembly.scenario.source}: [load]: {error}") from None
 
 
-def _simulated(assembly: Assembly, loads: Sequence[Load]) -> Iterator[Run]:
+def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Iterator[Run]:
     """Yield the runs in order; several run in processes beside each other."""
     file = assembly.file
     network = Network() if assembly.routing is None else Network(**file.network.model_dump())
     tasks = (
         joblib.delayed(simulate)(
-            experts=assembly.experts,
+            experts=_drawn_experts(assembly.experts, load.seed) if drawn else assembly.experts,
             requests=load.requests,
             legs=load.legs,
             network=network,
@@ -149,8 +160,13 @@ def _simulated(assembly: Assembly, loads: Sequence[Load]) -> Iterator[Run]:
     yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
 
 
-def _with_progress(runs: Iterator[Run], n: int, console: Console) -> Iterator[Run]:
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+def _drawn_experts(experts: Sequence[Expert], seed: int) -> tuple[Expert, ...]:
+    return tuple(replace(e, profile=drawn_profile(e.profile, seed=seed)) for e in experts)
+
+
+def _with_progress(runs: Iterator[Run], n: int, console: Console, *, drawn: bool) -> Iterator[Run]:
+    what = "simulating, with drawn profiles" if drawn else "simulating"
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield from progress.track(runs, total=n)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ import tomli_w
 from rich.console import Console
 
 from scenarios.folder import check_replaceable, whole_folder
-from scenarios.judging import judge_budgets
 from scenarios.loading import Scenario
-from scenarios.replicating import Assembly, Load, assemble, draw_loads, replicate
+from scenarios.replicating import Assembly, Load, assemble, draw_loads
+from scenarios.result import Result, simulate_until_decided
 from scenarios.summary import summarise
-from scenarios.verdict import Verdict
-from twin.tables import Tables, write_tables
+from twin.tables import write_tables
 
-__all__ = ["Plan", "Result", "perform", "prepare", "resolved"]
+__all__ = ["Plan", "perform", "prepare", "resolved"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +29,6 @@ class Plan:
     out: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One performed run: what was set up, its tables and its verdicts."""
-
-    assembly: Assembly
-    tables: Tables
-    verdicts: list[Verdict]
-    wall_s: float
-
-
 def prepare(scenario: Scenario, out: Path) -> Plan:
     """Return the scenario ready to perform; ValueError for anything wrong with its files or with `out`."""
     check_replaceable(out)
@@ -50,13 +38,13 @@ def prepare(scenario: Scenario, out: Path) -> Plan:
 
 def perform(plan: Plan, *, report: bool, console: Console) -> Result:
     """Simulate and judge, and write DESIGN's files to the plan's folder, which appears whole or not at all."""
-    result = _simulate(plan, console)
+    result = simulate_until_decided(plan.assembly, plan.loads, console)
     with whole_folder(plan.out) as folder:
         write_tables(result.tables, folder)
         (folder / "scenario.toml").write_text(resolved(plan.assembly.scenario), encoding="utf-8")
         if report:
             _write_report(result, folder, plan.out, console)
-        summary = summarise(plan.assembly, result.tables, result.verdicts, wall_s=result.wall_s)
+        summary = summarise(result)
         (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
     return result
 
@@ -75,15 +63,6 @@ def resolved(scenario: Scenario) -> str:
     return tomli_w.dumps(data)
 
 
-def _simulate(plan: Plan, console: Console) -> Result:
-    assembly = plan.assembly
-    started_s = time.perf_counter()
-    tables = replicate(assembly, plan.loads, console)
-    wall_s = time.perf_counter() - started_s
-    verdicts = judge_budgets(assembly.file, assembly.experts, tables, random=assembly.random)
-    return Result(assembly=assembly, tables=tables, verdicts=verdicts, wall_s=wall_s)
-
-
 def _write_report(result: Result, folder: Path, out: Path, console: Console) -> None:
     # Drawing libraries take a second to load: only a run that draws pays for them.
     from scenarios.figures import draw_figures  # noqa: PLC0415
@@ -91,7 +70,7 @@ def _write_report(result: Result, folder: Path, out: Path, console: Console) -> 
     from scenarios.telling import tell  # noqa: PLC0415
 
     with console.status("drawing the report"):
-        story = tell(result.assembly, result.tables, result.verdicts, wall_s=result.wall_s, out=out)
+        story = tell(result, out=out)
         figures = draw_figures(story, folder / "figures")
         write_report(story, figures, folder / "report.html")
 

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
 
-from scenarios.judging import per_replication
+from scenarios.judging import energies_j, per_replication
 from scenarios.replicating import Assembly
-from scenarios.verdict import Verdict, estimate, overall
-from twin.metrics import after_warmup, by_device, energy_per_request_j, leg_energy_per_request_j, request_metrics
+from scenarios.result import Result
+from scenarios.verdict import estimate, overall
+from twin.metrics import by_device, leg_energy_per_request_j, request_metrics
 from twin.tables import Tables
 
 __all__ = ["summarise"]
 
 
-def summarise(assembly: Assembly, tables: Tables, verdicts: Sequence[Verdict], *, wall_s: float) -> dict[str, Any]:
+def summarise(result: Result) -> dict[str, Any]:
     """Return the summary as plain JSON values: null where a figure is not known, "inf" where it has no bound."""
-    file = assembly.file
-    judged = after_warmup(tables.requests, file.warmup_s)
+    assembly, tables, evidence = result.assembly, result.tables, result.evidence
+    file, judged = assembly.file, evidence.requests()
     summary: dict[str, Any] = _plain(
         {
             "scenario": file.name,
             "version": version("moe2-twin"),
             "engine": "simpy",
             "seed": file.seed,
-            "replications": assembly.n_replications,
-            "status": overall(verdicts),
-            "verdicts": [asdict(v) for v in verdicts],
+            "replications": int(tables.requests["replication"].nunique()),
+            "warmup_s": evidence.warmup_s,
+            "status": overall(result.verdicts),
+            "interval_level": evidence.level,
+            "inputs": "drawn" if evidence.drawn else "nominal",
+            "verdicts": [asdict(v) for v in result.verdicts],
+            "unstable": dict(evidence.unstable),
             "metrics": {
                 "overall": _estimates(judged, assembly.random),
                 "by_category": {c: _estimates(g, assembly.random) for c, g in judged.groupby("category")},
@@ -41,8 +45,8 @@ def summarise(assembly: Assembly, tables: Tables, verdicts: Sequence[Verdict], *
             "requests": {"arrived": len(tables.requests), **tables.requests["status"].value_counts().to_dict()},
             "subset": _subset(assembly),
             "profiles": [_profile(assembly, i) for i in range(len(assembly.all_experts))],
-            "wall_s": wall_s,
-            "requests_per_wall_s": len(tables.requests) / wall_s,
+            "wall_s": result.wall_s,
+            "requests_per_wall_s": len(tables.requests) / result.wall_s,
         }
     )
     return summary
@@ -56,11 +60,9 @@ def _estimates(requests: pd.DataFrame, random: bool) -> dict[str, Any]:
 
 
 def _energy(tables: Tables, random: bool) -> dict[str, Any]:
-    devices = dict(list(tables.devices.groupby("replication")))
-    whole = per_replication(tables.requests, lambda r: energy_per_request_j(r, devices[r["replication"].iloc[0]]))
     legs = per_replication(tables.requests, leg_energy_per_request_j)
     return {
-        "per_request_j": asdict(estimate(whole, random=random)),
+        "per_request_j": asdict(estimate(energies_j(tables), random=random)),
         "per_request_legs_only_j": asdict(estimate(legs, random=random)),
     }
 

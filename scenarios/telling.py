@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibration.draws import is_uncertain
 from moe2.evaluation import evaluate
 from moe2.selection import Candidate, Problem
 from scenarios.plant import energy_gap
 from scenarios.provenance import caveats, errors, source
 from scenarios.replicating import Assembly
+from scenarios.result import Result
 from scenarios.routing import Routing
 from scenarios.schema import Budgets, Poisson
 from scenarios.story import ACCURACY_COLUMNS, Story, Subset
-from scenarios.verdict import Verdict, overall
+from scenarios.verdict import overall
 from twin.expert import Expert
-from twin.metrics import after_warmup
-from twin.tables import Tables
 
 __all__ = ["tell"]
 
 
-def tell(assembly: Assembly, tables: Tables, verdicts: Sequence[Verdict], *, wall_s: float, out: Path) -> Story:
+def tell(result: Result, *, out: Path) -> Story:
     """Return everything that the report says about a run."""
+    assembly, tables, evidence = result.assembly, result.tables, result.evidence
     file, routing = assembly.file, assembly.routing
     return Story(
         name=file.name,
@@ -36,8 +36,8 @@ def tell(assembly: Assembly, tables: Tables, verdicts: Sequence[Verdict], *, wal
         service_need=" ".join(file.budgets.need.split()),
         budgets_in_words=_budgets_in_words(file.budgets),
         facts=_facts(assembly),
-        overall=overall(verdicts),
-        verdicts=verdicts,
+        overall=overall(result.verdicts),
+        verdicts=result.verdicts,
         delay_statistic=file.budgets.delay_statistic,
         delay_budgets_s=file.budgets.delay_by_category_s(),
         requests=tables.requests,
@@ -46,13 +46,13 @@ def tell(assembly: Assembly, tables: Tables, verdicts: Sequence[Verdict], *, wal
         accuracy=_accuracy(assembly, routing) if routing else pd.DataFrame(columns=list(ACCURACY_COLUMNS)),
         subset=_subset(assembly, routing) if routing else None,
         profiles=pd.DataFrame([_profile_row(e) for e in assembly.all_experts]),
-        warnings=_warnings(assembly),
+        warnings=_warnings(result),
         seed=file.seed,
-        replications=assembly.n_replications,
+        replications=int(tables.requests["replication"].nunique()),
         duration_s=file.duration_s,
-        warmup_s=file.warmup_s,
-        n_requests=len(after_warmup(tables.requests, file.warmup_s)),
-        wall_s=wall_s,
+        warmup_s=evidence.warmup_s,
+        n_requests=len(evidence.requests()),
+        wall_s=result.wall_s,
         version=version("moe2-twin"),
         command=shlex.join(["moe2", "run", str(out / "scenario.toml"), "--out", str(out)]),
     )
@@ -184,17 +184,15 @@ def _profile_row(expert: Expert) -> dict[str, Any]:
     }
 
 
-def _warnings(assembly: Assembly) -> list[str]:
-    warnings = []
+def _warnings(result: Result) -> list[str]:
+    assembly, warnings = result.assembly, []
     gap = energy_gap(assembly.experts)
     if gap and assembly.file.budgets.energy_j_per_request is not None:
         warnings.append(f"The energy budget is undecided: {gap}.")
-    assumed = [
-        e.name for e in assembly.experts if "assumed" in (e.profile.provenance.energy, e.profile.provenance.latency)
-    ]
-    if assumed:
+    for name, growth in result.evidence.unstable.items():
         warnings.append(
-            f"Part of the cost of {', '.join(assumed)} is assumed, not measured; the verdict's interval does not "
-            "contain the error of that assumption."
+            f"{name} cannot keep up: its backlog grows by {growth:.0%} of its load, for as long as load comes."
         )
+    if result.evidence.drawn is None and any(is_uncertain(e.profile) for e in assembly.experts):
+        warnings.append("The errors of the profiles are not in the verdicts' intervals.")
     return warnings

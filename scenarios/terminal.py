@@ -26,7 +26,7 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
     title = f"{name}: {overall(verdicts)}" if verdicts else f"{name}: no budget to judge"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("budget")
-    for column in ("allowed", "found", "95 % interval"):
+    for column in ("allowed", "found", "interval"):
         table.add_column(column, justify="right")
     table.add_column("verdict")
     for v in verdicts:
@@ -36,6 +36,8 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
     for note in dict.fromkeys(v.note for v in verdicts if v.note):
         labels = ", ".join(v.label.rpartition(", ")[2] for v in verdicts if v.note == note)
         console.print(f"{escape(labels)}: {escape(note)}")
+    if len(verdicts) > 1:
+        console.print("all intervals hold together at 95 %")
     for device, share in busy.items():
         if share > BUSY:
             console.print(
@@ -45,7 +47,7 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
 
 def _found(v: Verdict) -> str:
     if v.estimate is None:
-        return "not known"
+        return "unstable" if v.status == "violated" else "not known"
     return quantity(v.estimate, v.unit) if math.isfinite(v.estimate) else "∞"
 
 

@@ -1,4 +1,9 @@
-"""Budgets judged from replications: holds, violated or undecided, with the interval that says so."""
+"""Budgets judged: holds, violated or undecided, with the interval that says so.
+
+An interval has two parts, reported apart and joined for the verdict. Chance: replications differ in arrivals, prompts
+and noise, and more of them narrow it. Inputs: the profiles' coefficients have errors, and no number of replications
+narrows that. Both are at one level, which `look_level` lowers when several budgets are judged or looked at repeatedly.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-__all__ = ["LEVEL", "Estimate", "Status", "Verdict", "estimate", "exit_status", "judge", "overall"]
+__all__ = ["LEVEL", "Estimate", "Status", "Verdict", "estimate", "exit_status", "judge", "look_level", "overall"]
 
 Status = Literal["holds", "violated", "undecided"]
 LEVEL = 0.95
@@ -18,45 +24,94 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A figure averaged over replications, with its two-sided 95 % interval; None where none is known."""
+    """A figure averaged over replications, with its two-sided interval; None where none is known.
+
+    `chance` and `inputs` are the widths of the interval's two parts to its upper side, in the figure's unit; inputs
+    is None when no coefficients were drawn.
+    """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
+    chance: float | None = None
+    inputs: float | None = None
 
 
-def estimate(values: Sequence[float], *, random: bool = True) -> Estimate:
-    """Return the mean over replications with Student's t interval, cut at 0: no figure judged here is negative.
+def look_level(n_budgets: int, n_looks: int = 1) -> float:
+    """Return the level of one interval so that all are right together at 95 %, whatever depends on whatever.
 
-    A figure without randomness is exact: its interval is the value itself. One replication of a random scenario has
-    a value and no interval. An infinite replication (more requests unanswered than the percentile allows) makes the
-    mean and the upper end infinite; the lower end is then that of the replications with the largest finite value in
-    the infinite ones' place, which can only be too low.
+    Bonferroni: the error is spent evenly on budgets and on the looks at which replications may stop.
+
+    >>> round(look_level(7, 3), 5)
+    0.99762
+    """
+    return 1 - (1 - LEVEL) / (max(n_budgets, 1) * max(n_looks, 1))
+
+
+def estimate(
+    values: Sequence[float], *, drawn: Sequence[float] = (), random: bool = True, level: float = LEVEL
+) -> Estimate:
+    """Return the mean over replications with its interval, cut at 0: no figure judged here is negative.
+
+    Chance: Student's t over the replications. Inputs: `drawn[i]` is replication i again, same chance, with drawn
+    coefficients; the differences say where the figure may lie under the true ones, as a t prediction interval. The
+    two are added in quadrature on each side.
+
+    A figure without randomness is exact. One replication of a random scenario has a value and no interval. An
+    infinite replication (more requests unanswered than the percentile allows) makes the mean and the upper end
+    infinite; the lower end is then that of the replications with the largest finite value in the infinite ones'
+    place, which can only be too low.
 
     >>> e = estimate([9.0, 10.0, 11.0])
     >>> round(e.low, 3), e.value, round(e.high, 3)
     (7.516, 10.0, 12.484)
-    >>> estimate([9.0])
-    Estimate(value=9.0, low=None, high=None, n=1)
+    >>> estimate([9.0]).low is None
+    True
     """
     x = np.asarray(values, dtype=float)
     n = len(x)
     if n == 0 or np.isnan(x).any():
         return Estimate(value=None, low=None, high=None, n=n)
     mean = float(x.mean())
-    if not random or np.isposinf(x).all():
+    if np.isposinf(x).all():
         return Estimate(value=mean, low=mean, high=mean, n=n)
-    if n == 1:
+    if random and n == 1:
         return Estimate(value=mean, low=None, high=None, n=n)
     finite = np.minimum(x, x[np.isfinite(x)].max())
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2) * finite.std(ddof=1) / math.sqrt(n))
-    return Estimate(value=mean, low=max(0.0, float(finite.mean()) - half), high=mean + half, n=n)
+    chance = _half_width(finite, level, 1 / n) if random else 0.0
+    below, above = _input_widths(x, np.asarray(drawn, dtype=float), level)
+    return Estimate(
+        value=mean,
+        low=max(0.0, float(finite.mean()) - math.hypot(chance, below)),
+        high=mean + math.hypot(chance, above),
+        n=n,
+        chance=chance,
+        inputs=above if len(drawn) else None,
+    )
+
+
+def _half_width(x: NDArray[np.float64], level: float, factor: float) -> float:
+    return float(stdtrit(len(x) - 1, (1 + level) / 2)) * float(x.std(ddof=1)) * math.sqrt(factor)
+
+
+def _input_widths(x: NDArray[np.float64], drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Return how far below and above the nominal figure the true one may lie; 0 when nothing was drawn."""
+    if len(drawn) == 0:
+        return 0.0, 0.0
+    known = np.isfinite(x) & ~np.isnan(drawn)
+    shift = drawn[known] - x[known]
+    finite = shift[np.isfinite(shift)]
+    if len(finite) < 2:
+        return 0.0, math.inf
+    half = _half_width(finite, level, 1 + 1 / len(finite))
+    above = math.inf if len(finite) < len(shift) else max(0.0, float(finite.mean()) + half)
+    return max(0.0, half - float(finite.mean())), above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One budget, judged."""
+    """One budget, judged. `chance` and `inputs` are the two parts of the interval's upper width."""
 
     metric: str
     label: str
@@ -67,6 +122,8 @@ class Verdict:
     high: float | None
     status: Status
     note: str = ""
+    chance: float | None = None
+    inputs: float | None = None
 
 
 def judge(*, metric: str, label: str, budget: float, unit: str, found: Estimate, note: str = "") -> Verdict:
@@ -82,6 +139,8 @@ def judge(*, metric: str, label: str, budget: float, unit: str, found: Estimate,
         high=found.high,
         status=status,
         note=note or why,
+        chance=found.chance,
+        inputs=found.inputs,
     )
 
 
@@ -92,14 +151,19 @@ def _status(found: Estimate, budget: float) -> tuple[Status, str]:
         return "undecided", "one replication gives no interval: ask for at least two"
     if found.high <= budget:
         return "holds", ""
+    infinite = math.isinf(found.value)
     if found.low > budget:
-        return "violated", _UNANSWERED if math.isinf(found.value) else ""
-    if math.isinf(found.value):
-        return "undecided", _UNANSWERED
-    return "undecided", "the interval contains the budget: more replications would narrow it"
+        return "violated", _UNANSWERED if infinite else ""
+    return "undecided", _UNANSWERED if infinite else _why_undecided(found)
 
 
 _UNANSWERED = "in some replications more requests stay unanswered than the percentile leaves out"
+
+
+def _why_undecided(found: Estimate) -> str:
+    if found.inputs is not None and found.inputs > (found.chance or 0.0):
+        return "the errors of the profiles reach the budget: measure them better"
+    return "the interval contains the budget: more replications would narrow it"
 
 
 def overall(verdicts: Sequence[Verdict]) -> Status:

@@ -58,6 +58,8 @@ def _delay_claim(verdict: Verdict, answers: str) -> str:
     share, budget = percentile(verdict), bound(verdict.budget, verdict.unit)
     whose = answers if share is None else f"{100 * share:g}{THIN}% of {answers}"
     if verdict.estimate is None or math.isnan(verdict.estimate):
+        if verdict.status == "violated":  # unstable: there is no figure to give
+            return f"the plant cannot keep up, so {answers} come ever later; the budget is {budget}"
         return f"whether {whose} arrive within {budget} is not known"
     if math.isinf(verdict.estimate):
         return _unanswered_claim(verdict, answers)

@@ -49,7 +49,7 @@ def estimate_cell(verdict: Verdict) -> Cell:
 
 
 def interval_cell(verdict: Verdict) -> Cell:
-    """Return a verdict's 95 % interval; a dash with the reason where there is none."""
+    """Return a verdict's interval; a dash with the reason where there is none."""
     low, high = verdict.low, verdict.high
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return missing(verdict.note or "one run gives no interval")
@@ -59,7 +59,14 @@ def interval_cell(verdict: Verdict) -> Cell:
         return Cell(text=f"above {quantity(low, verdict.unit)}", style="number")
     if low == high:
         return Cell(text="exact", why="no randomness in this scenario", style="words")
-    return Cell(text=interval(low, high, verdict.unit), style="number")
+    return Cell(text=interval(low, high, verdict.unit), below=_parts(verdict), style="number")
+
+
+def _parts(verdict: Verdict) -> str:
+    """Return how far up chance and the profiles' errors reach; nothing where only one of them was counted."""
+    if verdict.chance is None or verdict.inputs is None:
+        return ""
+    return f"chance +{quantity(verdict.chance, verdict.unit)}, profiles +{quantity(verdict.inputs, verdict.unit)}"
 
 
 def delays(story: Story) -> Table:

@@ -1,0 +1,78 @@
+"""The result of a scenario: replications, added until every budget is decided, and their verdicts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from scenarios.judging import Evidence, judge_budgets, n_budgets
+from scenarios.replicating import Assembly, Load, draw_loads, replicate
+from scenarios.stability import growing_backlogs
+from scenarios.verdict import Verdict, look_level
+from scenarios.warmup import warmup_s
+from twin.tables import Tables, joined
+
+__all__ = ["Result", "look_sizes", "simulate_until_decided"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One performed run: what was set up, its tables, what they were judged on, its verdicts."""
+
+    assembly: Assembly
+    evidence: Evidence
+    verdicts: list[Verdict]
+    wall_s: float
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of all replications, with the profiles' own coefficients."""
+        return self.evidence.tables
+
+
+def simulate_until_decided(assembly: Assembly, loads: list[Load], console: Console) -> Result:
+    """Replicate until every budget is decided, or as often as the scenario allows; `loads` are the first ones."""
+    started_s = time.perf_counter()
+    budgets, sizes = assembly.file.budgets, look_sizes(assembly)
+    level = look_level(n_budgets(budgets), len(sizes))
+    tables: list[Tables] = []
+    drawn: list[Tables] = []
+    n = 0
+    for size in sizes:
+        if n:
+            loads = draw_loads(assembly, first=n, n=size - n)
+        tables.append(replicate(assembly, loads, console, first=n))
+        if assembly.draws_inputs:
+            drawn.append(replicate(assembly, loads, console, first=n, drawn=True))
+        n = size
+        evidence = _evidence(assembly, joined(tables), joined(drawn) if drawn else None, level)
+        verdicts = judge_budgets(budgets, evidence)
+        if all(v.status != "undecided" for v in verdicts):
+            break
+    return Result(assembly=assembly, evidence=evidence, verdicts=verdicts, wall_s=time.perf_counter() - started_s)
+
+
+def look_sizes(assembly: Assembly) -> list[int]:
+    """Return the numbers of replications at which the budgets are judged: doubled up to the scenario's cap."""
+    size = assembly.n_replications
+    cap = assembly.file.verdicts.max_replications or size
+    sizes = [size]
+    while assembly.random and sizes[-1] < cap:
+        sizes.append(min(2 * sizes[-1], cap))
+    return sizes
+
+
+def _evidence(assembly: Assembly, tables: Tables, drawn: Tables | None, level: float) -> Evidence:
+    file = assembly.file
+    found = warmup_s(tables.requests) if file.warmup_s == "auto" else file.warmup_s
+    return Evidence(
+        experts=assembly.experts,
+        tables=tables,
+        drawn=drawn,
+        warmup_s=file.duration_s / 2 if found is None else found,  # no steady part in sight: judge what comes last
+        unstable=growing_backlogs(tables.legs, file.duration_s) if assembly.random else {},
+        random=assembly.random,
+        level=level,
+    )
