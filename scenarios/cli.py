@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -99,6 +100,17 @@ def check(scenario: ScenarioArg, changes: Changes = None) -> None:
         assembly = assemble(load(scenario, changes or []))
     kept = ", ".join(e.name for e in assembly.experts)
     print(f"{scenario}: valid; experts that would run: {kept}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors.
+
+    Example: moe2 schema > scenario.schema.json
+    """
+    from scenarios.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
 
 
 @app.command()

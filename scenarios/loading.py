@@ -14,6 +14,7 @@ import tomli
 from pydantic import ValidationError
 
 from scenarios.complaints import explain, near
+from scenarios.extending import extended
 from scenarios.schema import ScenarioFile
 
 __all__ = ["Scenario", "bundled_scenarios", "load"]
@@ -43,8 +44,8 @@ def load(scenario: str | Path, changes: Sequence[str] = ()) -> Scenario:
 
     Raises ValueError with one message that names the file, the key, what was found and what is allowed.
     """
-    path = _find(str(scenario))
-    data = _parse(path)
+    path = _find(str(scenario), Path())
+    data = _whole(path, ())
     for change in changes:
         _apply(data, change)
     try:
@@ -54,8 +55,8 @@ def load(scenario: str | Path, changes: Sequence[str] = ()) -> Scenario:
     return Scenario(file=checked, source=str(path), folder=path.parent.resolve())
 
 
-def _find(scenario: str) -> Path:
-    path = Path(scenario).expanduser()
+def _find(scenario: str, folder: Path) -> Path:
+    path = folder / Path(scenario).expanduser()
     if path.is_file():
         return path
     bundled = bundled_scenarios()
@@ -63,6 +64,26 @@ def _find(scenario: str) -> Path:
         return bundled[scenario]
     known = ", ".join(bundled)
     raise ValueError(f"{scenario}: no such file and no bundled scenario{near(scenario, bundled)}; bundled are: {known}")
+
+
+def _whole(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """Return a file's data over those of the file it extends, if it does."""
+    here = path.resolve()
+    if here in above:
+        raise ValueError(f"{path}: extends itself, by way of {' and '.join(str(p) for p in above)}")
+    data = _parse(path)
+    base, without = data.pop("extends", None), data.pop("without", [])
+    if base is None and not without:
+        return data
+    if not isinstance(base, str):
+        raise ValueError(  # noqa: TRY004 - every flaw of a file is one kind of error
+            f"{path}: key extends = {base!r}: should be a bundled scenario or a path; `without` needs it"
+        )
+    try:
+        base_path = _find(base, path.parent)
+    except ValueError as error:
+        raise ValueError(f"{path}: key extends: {error}") from None
+    return extended(_whole(base_path, (*above, here)), data, without, base_path.parent.resolve(), str(path))
 
 
 def _parse(path: Path) -> dict[str, Any]:

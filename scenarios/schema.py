@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,7 @@ __all__ = [
     "ScenarioFile",
     "Users",
     "Verdicts",
+    "json_schema",
 ]
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -169,3 +170,16 @@ class ScenarioFile(Section):
             if twice:
                 raise ValueError(f"experts: {what} {twice[0]!r} is used twice; every expert needs its own {what}")
         return self
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario file, `extends` and `without` included."""
+    schema = ScenarioFile.model_json_schema()
+    schema["title"] = "moe2 scenario"
+    schema.pop("required")  # a file that extends another may leave anything out
+    schema["properties"] = {
+        "extends": {"type": "string", "description": "A bundled scenario or a path: this file is a difference to it."},
+        "without": {"type": "array", "items": {"type": "string"}, "description": "Experts of the base to drop."},
+        **schema["properties"],
+    }
+    return schema

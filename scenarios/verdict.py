@@ -55,8 +55,9 @@ def estimate(
     """Return the mean over replications with its interval, cut at 0: no figure judged here is negative.
 
     Chance: Student's t over the replications. Inputs: `drawn[i]` is replication i again, same chance, with drawn
-    coefficients; the differences say where the figure may lie under the true ones, as a t prediction interval. The
-    two are added in quadrature on each side.
+    coefficients; the logarithms of the ratios say where the figure may lie under the true ones, as a t prediction
+    interval (ratios, because near saturation a few per cent of service time multiply a delay). The two are added in
+    quadrature on each side.
 
     A figure without randomness is exact. One replication of a random scenario has a value and no interval. An
     infinite replication (more requests unanswered than the percentile allows) makes the mean and the upper end
@@ -80,7 +81,7 @@ def estimate(
         return Estimate(value=mean, low=None, high=None, n=n)
     finite = np.minimum(x, x[np.isfinite(x)].max())
     chance = _half_width(finite, level, 1 / n) if random else 0.0
-    below, above = _input_widths(x, np.asarray(drawn, dtype=float), level)
+    below, above = _input_widths(mean, x, np.asarray(drawn, dtype=float), level)
     return Estimate(
         value=mean,
         low=max(0.0, float(finite.mean()) - math.hypot(chance, below)),
@@ -95,18 +96,18 @@ def _half_width(x: NDArray[np.float64], level: float, factor: float) -> float:
     return float(stdtrit(len(x) - 1, (1 + level) / 2)) * float(x.std(ddof=1)) * math.sqrt(factor)
 
 
-def _input_widths(x: NDArray[np.float64], drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+def _input_widths(mean: float, x: NDArray[np.float64], drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
     """Return how far below and above the nominal figure the true one may lie; 0 when nothing was drawn."""
     if len(drawn) == 0:
         return 0.0, 0.0
-    known = np.isfinite(x) & ~np.isnan(drawn)
-    shift = drawn[known] - x[known]
-    finite = shift[np.isfinite(shift)]
+    known = np.isfinite(x) & (x > 0) & (drawn > 0)
+    ratio = np.log(drawn[known] / x[known])
+    finite = ratio[np.isfinite(ratio)]
     if len(finite) < 2:
-        return 0.0, math.inf
-    half = _half_width(finite, level, 1 + 1 / len(finite))
-    above = math.inf if len(finite) < len(shift) else max(0.0, float(finite.mean()) + half)
-    return max(0.0, half - float(finite.mean())), above
+        return mean, math.inf
+    half, middle = _half_width(finite, level, 1 + 1 / len(finite)), float(finite.mean())
+    above = math.inf if len(finite) < len(ratio) else max(0.0, mean * math.expm1(middle + half))
+    return max(0.0, -mean * math.expm1(middle - half)), above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
