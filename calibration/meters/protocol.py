@@ -68,7 +68,7 @@ class NoMeter:
     scope: Scope | None = None
     covers = "nothing is metered: energies are unknown, not zero"
     refresh_s: float | None = None
-    poll_s = 1.0
+    poll_s = 0.02
 
     def read(self) -> Reading:
         """Return a reading of neither power nor energy."""

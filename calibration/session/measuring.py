@@ -1,0 +1,114 @@
+"""Measuring one cell: requests one after another or side by side, and windows of them for energy."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from calibration.meters.protocol import Meter
+from calibration.meters.sampling import Sampling
+from calibration.runtimes.generation import Generation, Runtime
+from calibration.session.plan import Cell, Plan
+from calibration.session.store import request_row, window_row
+
+LEAST_UPDATES = 50
+"""Sensor updates that an energy window must hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What measures: a runtime, a meter with its refresh period, the plan, and the name of this session."""
+
+    runtime: Runtime
+    meter: Meter
+    refresh_s: float | None
+    plan: Plan
+    session: str
+
+
+def measure(bench: Bench, cell: Cell) -> list[dict[str, Any]]:
+    """Return the rows of one cell: requests until their interval is tight, then an energy window if there is a meter.
+
+    A fault ends the cell; its row says what happened.
+    """
+    prompts = fresh_prompts(bench, cell)
+    rows: list[dict[str, Any]] = []
+    seconds: list[float] = []
+    for repeat in range(bench.plan.most_repeats):
+        batch = side_by_side(bench.runtime, prompts, cell)
+        rows += [request_row(cell, bench.session, repeat, generation) for generation in batch]
+        if any(generation.fault for generation in batch):
+            return rows
+        seconds.append(float(np.median([g.finished_s - g.sent_s for g in batch if g.finished_s is not None])))
+        if repeat + 1 >= bench.plan.repeats and tight(seconds, bench.plan.precision):
+            break
+    if bench.meter.scope is not None and cell.concurrency == 1:
+        rows += _window(bench, cell, prompts)
+    return rows
+
+
+def idle_row(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
+    """Return a window in which nothing is asked of the loaded server."""
+    with Sampling(bench.meter, refresh_s=bench.refresh_s) as sampling:
+        begin_s = time.monotonic()
+        time.sleep(seconds)
+        end_s = time.monotonic()
+    return _row(bench, cell, sampling, kind="idle", begin_s=begin_s, end_s=end_s, n_requests=0, fault="")
+
+
+def tight(seconds: list[float], precision: float) -> bool:
+    """Return whether the median's 90 % interval (1.645 x 1.2533 x the robust spread / root n) is within precision."""
+    middle = float(np.median(seconds))
+    spread = 1.4826 * float(np.median(np.abs(np.array(seconds) - middle)))
+    return bool(1.645 * 1.2533 * spread / np.sqrt(len(seconds)) <= precision * middle)
+
+
+def side_by_side(runtime: Runtime, prompts: Iterator[list[int]], cell: Cell) -> list[Generation]:
+    """Return generations of `concurrency` fresh prompts that were sent at once."""
+    batch = [next(prompts) for _ in range(cell.concurrency)]
+    if cell.concurrency == 1:
+        return [runtime.generate(batch[0], cell.output_tokens)]
+    with ThreadPoolExecutor(cell.concurrency) as pool:
+        return list(pool.map(lambda prompt: runtime.generate(prompt, cell.output_tokens), batch))
+
+
+def fresh_prompts(bench: Bench, cell: Cell) -> Iterator[list[int]]:
+    """Yield prompts of the cell's exact length that no earlier request shares: random ids, new for each process."""
+    words = [bench.plan.seed, cell.block, cell.prompt_tokens, cell.output_tokens, cell.concurrency]
+    rng = np.random.default_rng([*words, *bench.session.encode()])
+    low = min(100, bench.runtime.vocabulary // 4)  # the first ids are control tokens in many vocabularies
+    while True:
+        yield rng.integers(low, bench.runtime.vocabulary, cell.prompt_tokens).tolist()
+
+
+def _window(bench: Bench, cell: Cell, prompts: Iterator[list[int]]) -> list[dict[str, Any]]:
+    """Run distinct requests of one length back to back for at least 5 s and 50 updates of the sensor."""
+    least_s = max(bench.plan.window_s, LEAST_UPDATES * (bench.refresh_s or bench.meter.poll_s))
+    n, fault = 0, ""
+    with Sampling(bench.meter, refresh_s=bench.refresh_s) as sampling:
+        begin_s = time.monotonic()
+        while time.monotonic() < begin_s + least_s and not fault:
+            fault = bench.runtime.generate(next(prompts), cell.output_tokens).fault
+            n += 1
+        end_s = time.monotonic()
+    return [_row(bench, cell, sampling, kind="window", begin_s=begin_s, end_s=end_s, n_requests=n, fault=fault)]
+
+
+def _row(bench: Bench, cell: Cell, sampling: Sampling, *, fault: str, **window: Any) -> dict[str, Any]:
+    energy = sampling.energy_of(window["begin_s"], window["end_s"])
+    return window_row(
+        cell,
+        bench.session,
+        **window,
+        energy_j=energy.joules,
+        energy_source=energy.source,
+        reason=energy.reason,
+        fault=fault,
+    )
+
+
+Progress = Callable[[int, int, float], None]
+"""Called with cells done, cells planned and the estimated seconds left."""

@@ -1,0 +1,95 @@
+"""Laws of runtimes: tokens are the server's count, the first token is the first text, and faults are told."""
+
+import numpy as np
+import pytest
+from fault_server import FAULTS, fault_server
+
+from calibration.architectures import Architecture
+from calibration.runtimes.endpoint import Endpoint
+from calibration.runtimes.random_transformer import RandomTransformer
+from tests.llama_server import llama_server, write_llama
+
+SMALL = Architecture(
+    name="small-random",
+    vocabulary=300,
+    hidden=32,
+    intermediate=64,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    tied_embedding=False,
+    qkv_bias=False,
+    parameters=50_000,
+    context_tokens=1024,
+    source="this test",
+)
+TOLD = {
+    "stall": "stalled: nothing came for 0.5 s",
+    "lying prompt": "usage: 8 prompt tokens counted, not as sent",
+    "lying output": "usage: 2 output tokens counted, not as forced",
+    "cached": "cached: 5 prompt tokens",
+    "cut": "cut: ",
+    "garbage": "garbage: ",
+    "http 500": "http 500: out of memory",
+    "no usage": "no usage",
+    "silent": "no text",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_of_a_server_is_told(fault):
+    """A server that stalls, lies, cuts or answers garbage yields a record that says so; an honest one yields none."""
+    with fault_server(fault) as address:
+        endpoint = Endpoint(address, stall_s=0.5)
+        endpoint.report()
+        generation = endpoint.generate([200] * 7, 3)
+        endpoint.close()
+    assert (generation.asked_prompt_tokens, generation.asked_output_tokens) == (7, 3)
+    if fault == "none":
+        assert generation.fault == ""
+        assert (generation.prompt_tokens, generation.output_tokens, len(generation.chunk_s)) == (7, 3, 3)
+    else:
+        assert TOLD[fault] in generation.fault
+
+
+def test_an_endpoint_that_is_down_or_serves_another_model():
+    """No server is one clear error at the start and a fault later; a wrong model is named with the near match."""
+    misnamed = pytest.raises(ValueError, match=r"asked for model 'smal', it serves small; did you mean 'small'")
+    with fault_server("none") as address, misnamed:
+        Endpoint(address, "smal").report()
+    with pytest.raises(ValueError, match="no OpenAI-compatible endpoint is ready there"):
+        Endpoint(address).report()
+    assert Endpoint(address).generate([200], 1).fault.startswith("unreachable")
+
+
+def test_a_real_server_times_what_its_client_times(tmp_path):
+    """On llama.cpp: exact tokens, nothing cached even when asked twice, and TTFT within some ms of its own prompt time.
+
+    The median overhead of the client is printed; the gate is loose, as this machine may be busy.
+    """
+    with llama_server(write_llama(tmp_path / "llama.gguf")) as address:
+        endpoint = Endpoint(address)
+        report = endpoint.report()
+        assert (report["slots"], report["context_tokens"], endpoint.vocabulary) == (1, 8192, 512)
+        rng = np.random.default_rng(0)
+        prompt = rng.integers(100, 512, 200).tolist()
+        generations = [endpoint.generate(prompt, 8) for _ in range(12)]
+        endpoint.close()
+    assert {g.fault for g in generations} == {""}
+    assert {(g.prompt_tokens, g.output_tokens, g.cached_tokens) for g in generations} == {(200, 8, 0)}
+    overheads = [g.ttft_s - g.server_prefill_s for g in generations[2:]]
+    print(f"client overhead {1000 * np.median(overheads):.2f} ms")
+    assert 0 < np.median(overheads) < 0.02
+
+
+def test_a_random_model_in_this_process():
+    """Exact lengths, instants in order, and a report that says that its weights are random."""
+    runtime = RandomTransformer(SMALL)
+    generation = runtime.generate(list(range(50)), 6)
+    stamps = [generation.sent_s, *generation.chunk_s]
+    assert stamps == sorted(stamps)
+    assert (generation.prompt_tokens, generation.output_tokens, generation.fault) == (50, 6, "")
+    assert generation.tpot_s == pytest.approx((stamps[-1] - stamps[1]) / 5)
+    assert "weights are random" in runtime.report()["weights"]
+    runtime.close()
