@@ -33,17 +33,22 @@ Changes = Annotated[
 ]
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
+
+
 def main() -> None:
     """Run the command line."""
     app()
 
 
 @contextmanager
-def bad_input() -> Iterator[None]:
+def bad_input(
+    kinds: tuple[type[Exception], ...] = (ValueError, ModuleNotFoundError, OSError),
+) -> Iterator[None]:
     """Turn an error in what was given into one message and exit status 2, without a traceback."""
     try:
         yield
-    except (ValueError, ModuleNotFoundError, OSError) as error:
+    except kinds as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"moe2: {escape(str(error))}", markup=True)
         raise typer.Exit(BAD_INPUT) from None
 
@@ -56,6 +61,8 @@ def run(  # noqa: PLR0917 - the command line's options
     seed: Annotated[int | None, typer.Option(help="Seed of all chance, in place of the scenario's.")] = None,
     engine: Annotated[str, typer.Option(help="Engine of the twin: simpy.")] = "simpy",
     report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
 ) -> None:
     """Simulate a scenario and judge its budgets.
 
@@ -69,37 +76,48 @@ def run(  # noqa: PLR0917 - the command line's options
     from scenarios.verdict import exit_status
     from twin.metrics import busiest
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     with bad_input():
         if engine != "simpy":
             raise ValueError(f"--engine {engine}: there is one engine, simpy")
         extra = [] if seed is None else [f"seed={seed}"]
         plan = prepare(load(scenario, [*(changes or []), *extra]), out)
-    result = perform(plan, report=report, console=console)
-    print_verdicts(plan.assembly.file.name, result.verdicts, busy=busiest(result.tables.devices))
-    print(f"tables in {out}" + (f", report in {out / 'report.html'}" if report else ""))
+    with bad_input((OSError,)):  # a full disk, a folder that cannot be written
+        result = perform(plan, report=report, console=console)
+    if as_json:
+        print((out / "summary.json").read_text(encoding="utf-8"), end="")
+    elif not quiet:
+        print_verdicts(plan.assembly.file.name, result.verdicts, busy=busiest(result.tables.devices))
+        print(f"tables in {out}" + (f", report in {out / 'report.html'}" if report else ""))
     raise typer.Exit(exit_status(result.verdicts))
 
 
 @app.command()
-def scenarios() -> None:
+def scenarios(as_json: AsJson = False) -> None:
     """List the bundled scenarios, each with the question it asks."""
     from scenarios.loading import bundled_scenarios, load
     from scenarios.terminal import print_scenarios
 
-    print_scenarios({name: load(name).file.description for name in bundled_scenarios()})
+    questions = {name: load(name).file.description for name in bundled_scenarios()}
+    if as_json:
+        print(json.dumps(questions, indent=2))
+    else:
+        print_scenarios(questions)
 
 
 @app.command()
-def check(scenario: ScenarioArg, changes: Changes = None) -> None:
+def check(scenario: ScenarioArg, changes: Changes = None, as_json: AsJson = False) -> None:
     """Check a scenario and everything it names, without running it."""
     from scenarios.loading import load
     from scenarios.replicating import assemble
 
     with bad_input():
         assembly = assemble(load(scenario, changes or []))
-    kept = ", ".join(e.name for e in assembly.experts)
-    print(f"{scenario}: valid; experts that would run: {kept}")
+    kept = [e.name for e in assembly.experts]
+    if as_json:
+        print(json.dumps({"scenario": scenario, "valid": True, "experts": kept}))
+    else:
+        print(f"{scenario}: valid; experts that would run: {', '.join(kept)}")
 
 
 @app.command()
@@ -141,6 +159,7 @@ def evaluate_(
     answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
     gate: Annotated[str, typer.Option(help='"bundled" or a checkpoint written by `moe2 train`.')] = "bundled",
     k: Annotated[list[int] | None, typer.Option(help="Experts asked; may be repeated.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the accuracy of the gate beside the baselines, on the test split, with paired intervals.
 
@@ -153,16 +172,20 @@ def evaluate_(
     with bad_input():
         chosen = bundled_gate() if gate == "bundled" else read_gate(Path(gate))
         found = evaluate(_answers(answers), chosen, ks=k or (1, 2, 3, 4))
-    print_accuracy(found[found["category"] == "all"])
+    if as_json:
+        print(found.to_json(orient="records", indent=2))
+    else:
+        print_accuracy(found[found["category"] == "all"])
 
 
 @app.command()
-def fit(
+def fit(  # noqa: PLR0917 - the command line's options
     recordings: Annotated[list[Path], typer.Argument(help="Files of one recording, in any order.")],
     out: Annotated[Path, typer.Option(help="Folder for the profiles.")],
     device: Annotated[str | None, typer.Option(help="Device, where the files do not name it.")] = None,
     model: Annotated[str | None, typer.Option(help="Model, where the files do not name it.")] = None,
     quantization: Annotated[str, typer.Option(help="Precision of the weights, likewise.")] = "bf16",
+    as_json: AsJson = False,
 ) -> None:
     """Fit the cost models of recordings and write a profile for each model.
 
@@ -176,8 +199,11 @@ def fit(
 
     with bad_input():
         profiles = fit_recording(recordings, out, device=device, model=model, quantization=quantization)
-    print_fits(fit_summary(profiles))
-    print(f"{len(profiles)} profiles in {out}")
+    if as_json:
+        print(json.dumps(fit_summary(profiles), indent=2))
+    else:
+        print_fits(fit_summary(profiles))
+        print(f"{len(profiles)} profiles in {out}")
 
 
 def _answers(name: str) -> Answers:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from scenarios.judging import Evidence, judge_budgets, n_budgets
-from scenarios.replicating import Assembly, Load, draw_loads, replicate
+from scenarios.loading import Scenario
+from scenarios.replicating import Assembly, Load, assemble, draw_loads, replicate
 from scenarios.stability import growing_backlogs
 from scenarios.verdict import Verdict, look_level
 from scenarios.warmup import warmup_s
 from twin.tables import Tables, joined
 
-__all__ = ["Result", "look_sizes", "simulate_until_decided"]
+__all__ = ["Result", "look_sizes", "run", "simulate_until_decided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,12 @@ class Result:
     def tables(self) -> Tables:
         """The tables of all replications, with the profiles' own coefficients."""
         return self.evidence.tables
+
+
+def run(scenario: Scenario) -> Result:
+    """Return the result of a scenario, nothing written; ValueError for anything wrong with its files."""
+    assembly = assemble(scenario)
+    return simulate_until_decided(assembly, draw_loads(assembly), Console(quiet=True))
 
 
 def simulate_until_decided(assembly: Assembly, loads: list[Load], console: Console) -> Result:
