@@ -109,11 +109,11 @@ def _apply(data: dict[str, Any], change: str) -> None:
             here[step] = {}
         here = _step(here, step, change)
     last = steps[-1]
-    if isinstance(here, dict) and isinstance(last, str):
-        here[last] = _value(text.strip())
-    else:
+    if not (isinstance(here, dict) and isinstance(last, str)):
         _step(here, last, change)
-        here[last] = _value(text.strip())
+    if not isinstance(here, dict | list):
+        raise ValueError(f"--set {change}: {here!r} is a value and has no {last!r}")
+    here[last] = _value(text.strip())
 
 
 def _step(here: Any, step: str | int, change: str) -> Any:
