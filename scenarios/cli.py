@@ -59,7 +59,7 @@ def run(  # noqa: PLR0917 - the command line's options
     out: Annotated[Path, typer.Option(help="Folder to write to; an earlier run in it is replaced.")],
     changes: Changes = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all chance, in place of the scenario's.")] = None,
-    engine: Annotated[str, typer.Option(help="Engine of the twin: simpy.")] = "simpy",
+    engine: Annotated[str, typer.Option(help="compiled, or simpy: the same in plain Python, slower.")] = "compiled",
     report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
@@ -75,13 +75,12 @@ def run(  # noqa: PLR0917 - the command line's options
     from scenarios.terminal import print_verdicts
     from scenarios.verdict import exit_status
     from twin.metrics import busiest
+    from twin.world import engine_of
 
     console = Console(stderr=True, quiet=quiet)
     with bad_input():
-        if engine != "simpy":
-            raise ValueError(f"--engine {engine}: there is one engine, simpy")
         extra = [] if seed is None else [f"seed={seed}"]
-        plan = prepare(load(scenario, [*(changes or []), *extra]), out)
+        plan = prepare(load(scenario, [*(changes or []), *extra]), out, engine=engine_of(engine))
     with bad_input((OSError,)):  # a full disk, a folder that cannot be written
         result = perform(plan, report=report, console=console)
     if as_json:

@@ -22,7 +22,7 @@ from twin.load import Legs, Requests, poisson_requests
 from twin.network import Network
 from twin.request_file import RequestFile, read_request_file
 from twin.tables import Tables, joined, tabulate
-from twin.world import Run, simulate
+from twin.world import Engine, Run, simulate
 
 __all__ = ["Assembly", "Load", "assemble", "draw_loads", "replicate", "seeds"]
 
@@ -40,6 +40,7 @@ class Assembly:
     request_file: RequestFile | None
     requests_per_s: float
     random: bool
+    engine: Engine = "compiled"
 
     @property
     def file(self) -> ScenarioFile:
@@ -67,8 +68,8 @@ class Load:
     seed: int
 
 
-def assemble(scenario: Scenario) -> Assembly:
-    """Return the scenario made ready to run; ValueError names what in its files is wrong."""
+def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
+    """Return the scenario made ready to run on an engine; ValueError names what in its files is wrong."""
     file = scenario.file
     experts = build_experts(scenario)
     rows = _request_file(scenario, experts)
@@ -84,6 +85,7 @@ def assemble(scenario: Scenario) -> Assembly:
         request_file=rows,
         requests_per_s=rate,
         random=routing is not None or any(e.noise for e in kept),
+        engine=engine,
     )
 
 
@@ -153,6 +155,7 @@ def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Ite
             duration_s=file.duration_s,
             drain_cap_s=file.drain_cap_s,
             seed=load.seed,
+            engine=assembly.engine,
         )
         for load in loads
     )

@@ -16,6 +16,7 @@ from scenarios.replicating import Assembly, Load, assemble, draw_loads
 from scenarios.result import Result, simulate_until_decided
 from scenarios.summary import summarise
 from twin.tables import write_tables
+from twin.world import Engine
 
 __all__ = ["Plan", "perform", "prepare", "resolved"]
 
@@ -29,10 +30,10 @@ class Plan:
     out: Path
 
 
-def prepare(scenario: Scenario, out: Path) -> Plan:
+def prepare(scenario: Scenario, out: Path, *, engine: Engine = "compiled") -> Plan:
     """Return the scenario ready to perform; ValueError for anything wrong with its files or with `out`."""
     check_replaceable(out)
-    assembly = assemble(scenario)
+    assembly = assemble(scenario, engine=engine)
     return Plan(assembly=assembly, loads=draw_loads(assembly), out=out)
 
 

@@ -27,7 +27,7 @@ def summarise(result: Result) -> dict[str, Any]:
         {
             "scenario": file.name,
             "version": version("moe2-twin"),
-            "engine": "simpy",
+            "engine": assembly.engine,
             "seed": file.seed,
             "replications": int(tables.requests["replication"].nunique()),
             "warmup_s": evidence.warmup_s,

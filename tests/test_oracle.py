@@ -48,8 +48,8 @@ def write_scenario(folder, experts, rows):
     return path
 
 
-def run(path, out):
-    perform(prepare(load(path), out), report=False, console=Console(quiet=True))
+def run(path, out, engine):
+    perform(prepare(load(path), out, engine=engine), report=False, console=Console(quiet=True))
     return {name: pd.read_parquet(out / f"{name}.parquet") for name in ("requests", "legs", "devices")}
 
 
@@ -70,14 +70,15 @@ def experts(draw):
     }  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@pytest.mark.parametrize("engine", ["compiled", "simpy"])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(plant=st.lists(experts(), min_size=1, max_size=3), data=st.data())
-def test_every_leg_and_device_agrees_with_the_oracle(plant, data):
+def test_every_leg_and_device_agrees_with_the_oracle(engine, plant, data):
     """Times and joules of each leg, and busy, idle and total joules of each device, agree to 1e-9."""
     rows = data.draw(loads(n_experts=len(plant)))
     with tempfile.TemporaryDirectory() as folder:
         path = write_scenario(Path(folder), plant, rows)
-        tables = run(path, Path(folder) / "out")
+        tables = run(path, Path(folder) / "out", engine)
     servers = [oracle.Server(**{k: v for k, v in e.items() if k != "idle_w"}) for e in plant]
     found = tables["legs"].set_index("request_id")
     for i, server in enumerate(servers):

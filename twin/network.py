@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Instants = TypeVar("Instants", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +22,7 @@ class Network:
             if not (isfinite(found) and found >= 0):
                 raise ValueError(f"network: {key} is {found} s, must be a finite number of at least 0")
 
-    def at_server_s(self, sent_s: float) -> float:
+    def at_server_s(self, sent_s: Instants) -> Instants:
         """Return when a request that a user sent at `sent_s` is at the servers.
 
         >>> Network(access_delay_s=0.5, lan_delay_s=0.25).at_server_s(1.0)
@@ -24,6 +30,6 @@ class Network:
         """
         return sent_s + self.access_delay_s + self.lan_delay_s
 
-    def at_user_s(self, finished_s: float) -> float:
+    def at_user_s(self, finished_s: Instants) -> Instants:
         """Return when an answer that left the last server at `finished_s` is at its user."""
         return finished_s + self.lan_delay_s + self.access_delay_s
