@@ -76,9 +76,7 @@ def _whole(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if base is None and not without:
         return data
     if not isinstance(base, str):
-        raise ValueError(  # noqa: TRY004 - every flaw of a file is one kind of error
-            f"{path}: key extends = {base!r}: should be a bundled scenario or a path; `without` needs it"
-        )
+        raise ValueError(f"{path}: key extends = {base!r}: should be a bundled scenario or a path; `without` needs it")
     try:
         base_path = _find(base, path.parent)
     except ValueError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -10,12 +12,13 @@ from rich.console import Console
 from scenarios.judging import Evidence, judge_budgets, n_budgets
 from scenarios.loading import Scenario
 from scenarios.replicating import Assembly, Load, assemble, draw_loads, replicate
+from scenarios.schema import Budgets
 from scenarios.stability import growing_backlogs
 from scenarios.verdict import Verdict, look_level
 from scenarios.warmup import warmup_s
 from twin.tables import Tables, joined
 
-__all__ = ["Result", "look_sizes", "run", "simulate_until_decided"]
+__all__ = ["Result", "look_sizes", "run", "simulate_until_decided", "until_decided"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,23 +45,34 @@ def run(scenario: Scenario) -> Result:
 def simulate_until_decided(assembly: Assembly, loads: list[Load], console: Console) -> Result:
     """Replicate until every budget is decided, or as often as the scenario allows; `loads` are the first ones."""
     started_s = time.perf_counter()
-    budgets, sizes = assembly.file.budgets, look_sizes(assembly)
-    level = look_level(n_budgets(budgets), len(sizes))
     tables: list[Tables] = []
     drawn: list[Tables] = []
-    n = 0
-    for size in sizes:
-        if n:
-            loads = draw_loads(assembly, first=n, n=size - n)
-        tables.append(replicate(assembly, loads, console, first=n))
+
+    def extend(first: int, size: int, level: float) -> Evidence:
+        more = draw_loads(assembly, first=first, n=size - first) if first else loads
+        tables.append(replicate(assembly, more, console, first=first))
         if assembly.draws_inputs:
-            drawn.append(replicate(assembly, loads, console, first=n, drawn=True))
-        n = size
-        evidence = _evidence(assembly, joined(tables), joined(drawn) if drawn else None, level)
+            drawn.append(replicate(assembly, more, console, first=first, drawn=True))
+        return _evidence(assembly, joined(tables), joined(drawn) if drawn else None, level)
+
+    evidence, verdicts = until_decided(assembly.file.budgets, look_sizes(assembly), extend)
+    return Result(assembly=assembly, evidence=evidence, verdicts=verdicts, wall_s=time.perf_counter() - started_s)
+
+
+def until_decided(
+    budgets: Budgets, sizes: Sequence[int], extend: Callable[[int, int, float], Evidence]
+) -> tuple[Evidence, list[Verdict]]:
+    """Judge at each look until every budget is decided; the looks are fixed beforehand, and their number is paid for.
+
+    `extend(first, size, level)` adds replications from `first` up to `size` in all and returns the evidence.
+    """
+    level = look_level(n_budgets(budgets), len(sizes))
+    for first, size in itertools.pairwise((0, *sizes)):
+        evidence = extend(first, size, level)
         verdicts = judge_budgets(budgets, evidence)
         if all(v.status != "undecided" for v in verdicts):
             break
-    return Result(assembly=assembly, evidence=evidence, verdicts=verdicts, wall_s=time.perf_counter() - started_s)
+    return evidence, verdicts
 
 
 def look_sizes(assembly: Assembly) -> list[int]:
