@@ -15,6 +15,11 @@ def compiled(function: Function) -> Function:
     can, every start compiles anew.
     """
     try:
-        return cast("Function", njit(cache=True, error_model="numpy", nogil=True, forceinline=True)(function))
+        return cast("Function", njit(cache=True, error_model="numpy", nogil=True)(function))
     except RuntimeError:  # numba found no folder that it may write to
-        return cast("Function", njit(error_model="numpy", nogil=True, forceinline=True)(function))
+        return cast("Function", njit(error_model="numpy", nogil=True)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Return the function as a part of the compiled ones that call it; it needs no machine code of its own."""
+    return cast("Function", njit(error_model="numpy", forceinline=True)(function))

@@ -1,7 +1,7 @@
 """The compiled server: `advance` takes it from one world event to the next, a run of decode iterations in one step.
 
-It means what `server`, `prefill_first`, `chunked` and `memory` say. All compiled functions stand in this file: numba
-notices a change of the file that it compiled, not of those that it calls.
+It means what `server`, `prefill_first`, `chunked` and `memory` say. All its parts stand in this file, long as it is:
+numba notices a change of the file that it compiled, not of those that it calls.
 """
 # ruff: noqa: PLR0917 - compiled functions take their arguments by place
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from twin.compiling import compiled
+from twin.compiling import compiled, inlined
 
 Record = Any  # of machine.SETTINGS, STATE, SLOT and LEG: compiled code reads their fields as attributes
 IDLE, BOUNDARY, PROMPT, RUN, STOPPED = range(5)
@@ -49,7 +49,7 @@ def advance(
     return inf
 
 
-@compiled
+@inlined
 def _decide(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> None:
     """Claim memory, admit, and begin what there is to run."""
     if s.now_s >= p.stop_s:
@@ -83,7 +83,7 @@ def _decide(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]
         s.phase = IDLE
 
 
-@compiled
+@inlined
 def _head(s: Record, slots: NDArray[Record], queue: NDArray[Record], at_s: float) -> int:
     """Return the leg to admit next, -1 when none waits."""
     if s.n_preempted > 0:
@@ -93,7 +93,7 @@ def _head(s: Record, slots: NDArray[Record], queue: NDArray[Record], at_s: float
     return -1
 
 
-@compiled
+@inlined
 def _need(p: Record, queue: NDArray[Record], leg: int) -> int:
     """Return the tokens or blocks that the leg takes on admission."""
     if p.paged:
@@ -101,12 +101,12 @@ def _need(p: Record, queue: NDArray[Record], leg: int) -> int:
     return int(queue[leg].prompt_tokens + queue[leg].output_tokens)
 
 
-@compiled
+@inlined
 def _fits(p: Record, s: Record, queue: NDArray[Record], leg: int) -> bool:
     return bool(s.n_running + s.n_prefilling < p.max_batch and _need(p, queue, leg) <= s.free)
 
 
-@compiled
+@inlined
 def _admit(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], leg: int) -> None:
     if s.n_preempted > 0:
         s.n_preempted -= 1
@@ -119,7 +119,7 @@ def _admit(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record],
     s.n_admitted += 1
 
 
-@compiled
+@inlined
 def _begin_whole(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> None:
     """`prefill_first`: the admitted leg's prompt alone."""
     leg = slots[0].prefilling
@@ -134,7 +134,7 @@ def _begin_whole(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Re
     s.busy_j += spent_j
 
 
-@compiled
+@inlined
 def _begin_chunks(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> None:
     """`chunked`: prompts in the order of admission, as long as the token budget lasts."""
     B, C = s.n_running, s.context_tokens
@@ -166,14 +166,14 @@ def _begin_chunks(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[R
             queue[slots[i].prefilling].energy_j += s.decode_j / s.n_chunks
 
 
-@compiled
+@inlined
 def _begin(s: Record, queue: NDArray[Record], leg: int, spent_j: float) -> None:
     queue[leg].energy_j += spent_j
     if isnan(queue[leg].started_s):
         queue[leg].started_s = s.now_s
 
 
-@compiled
+@inlined
 def _end_prompt(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> None:
     """End an iteration that carried prompts: all running legs have a token more, complete prompts their first."""
     s.now_s = s.last_s = s.end_s
@@ -193,7 +193,7 @@ def _end_prompt(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Rec
     s.n_prefilling = kept
 
 
-@compiled
+@inlined
 def _emit(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], leg: int) -> None:
     """The leg's prompt is in memory: it emits a token, and then decodes or is finished."""
     queue[leg].generated += 1
@@ -217,13 +217,13 @@ def _emit(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], 
     _push(s, slots, queue[leg].last, leg)
 
 
-@compiled
+@inlined
 def _boundary_s(s: Record, k: int) -> float:
     """The clock of a run of decode iterations; DESIGN's expression, to the bit."""
     return float(s.run_s + (k * s.run_first_s + s.run_growth_s * k * (k - 1) / 2))
 
 
-@compiled
+@inlined
 def _first_boundary(s: Record, at_s: float, low: int, high: int) -> int:
     """Return the first of the boundaries `low` … `high` that is at `at_s` or later, `high` when none is."""
     if _boundary_s(s, low) >= at_s:
@@ -240,7 +240,7 @@ def _first_boundary(s: Record, at_s: float, low: int, high: int) -> int:
     return k
 
 
-@compiled
+@inlined
 def _run_end(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> int:
     """Return the boundary of the run, counted from its beginning, at which something may change."""
     low = s.run_k + 1
@@ -260,7 +260,7 @@ def _run_end(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record
     return k
 
 
-@compiled
+@inlined
 def _growth(p: Record, s: Record, slots: NDArray[Record], n: int) -> int:
     """Return the blocks that the running legs claim at the next `n` boundaries."""
     blocks = n // p.block_tokens * s.n_running
@@ -269,7 +269,7 @@ def _growth(p: Record, s: Record, slots: NDArray[Record], n: int) -> int:
     return int(blocks)
 
 
-@compiled
+@inlined
 def _first_short(p: Record, s: Record, slots: NDArray[Record], n: int) -> int:
     """Return the first of the next `n` boundaries whose claims cannot all be met; `n`, where a leg leaves, if none."""
     cycles = min(s.free // s.n_running, (n - 1) // p.block_tokens)
@@ -281,7 +281,7 @@ def _first_short(p: Record, s: Record, slots: NDArray[Record], n: int) -> int:
     return n
 
 
-@compiled
+@inlined
 def _pass_run(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], k: int, end_s: float) -> None:
     """Take the run to its boundary `k` at `end_s`."""
     n, B, noise = k - s.run_k, s.n_running, s.decode_factors / s.n_running
@@ -297,7 +297,7 @@ def _pass_run(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Recor
     s.run_on = not _pass(p, s, slots, queue, n, spent_j / B)
 
 
-@compiled
+@inlined
 def _pass(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], n: int, spent_j: float) -> bool:
     """Give every running leg `n` tokens and `spent_j` joules; return whether one was complete and left."""
     s.each_j += spent_j
@@ -315,7 +315,7 @@ def _pass(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], 
     return left
 
 
-@compiled
+@inlined
 def _leave(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], leg: int) -> int:
     """Take a leg out of the sums over the running set; return its tokens."""
     queue[leg].generated = queue[leg].output_tokens - (queue[leg].last - s.n_iterations)
@@ -329,7 +329,7 @@ def _leave(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record],
     return int(tokens)
 
 
-@compiled
+@inlined
 def _claim(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> bool:
     """Claim blocks for the newest tokens, oldest leg first; return whether a leg was preempted for it."""
     due = 0
@@ -355,14 +355,14 @@ def _claim(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record])
     return True
 
 
-@compiled
+@inlined
 def _is_due(p: Record, s: Record, queue: NDArray[Record], leg: int) -> bool:
     """Tell whether the newest token of a running leg is the first of a block."""
     tokens = queue[leg].prompt_tokens + queue[leg].output_tokens - (queue[leg].last - s.n_iterations)
     return bool((tokens - 1) % p.block_tokens == 0)
 
 
-@compiled
+@inlined
 def _sort_admitted(s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> int:
     """Write the admitted legs, in the order of their admission, to `ordered`; return their number."""
     n = s.n_running + s.n_prefilling
@@ -377,7 +377,7 @@ def _sort_admitted(s: Record, slots: NDArray[Record], queue: NDArray[Record]) ->
     return int(n)
 
 
-@compiled
+@inlined
 def _preempt(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], leg: int) -> None:
     """Take a leg's blocks away; its newest token has none yet."""
     if queue[leg].last >= 0:
@@ -395,7 +395,7 @@ def _preempt(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record
     s.n_preempted += 1
 
 
-@compiled
+@inlined
 def _push(s: Record, slots: NDArray[Record], last: int, leg: int) -> None:
     """Add a running leg to the heap."""
     i = s.n_running
@@ -403,7 +403,7 @@ def _push(s: Record, slots: NDArray[Record], last: int, leg: int) -> None:
     _sift_up(slots, i, last, leg)
 
 
-@compiled
+@inlined
 def _sift_up(slots: NDArray[Record], i: int, last: int, leg: int) -> None:
     while i > 0 and slots[(i - 1) // 2].last > last:
         slots[i].last, slots[i].running = slots[(i - 1) // 2].last, slots[(i - 1) // 2].running
@@ -411,7 +411,7 @@ def _sift_up(slots: NDArray[Record], i: int, last: int, leg: int) -> None:
     slots[i].last, slots[i].running = last, leg
 
 
-@compiled
+@inlined
 def _remove(s: Record, slots: NDArray[Record], i: int) -> None:
     """Remove the entry at place `i` of the heap."""
     s.n_running -= 1
