@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from moe2.answers import Answers, bundled_answers, read_answers
+from moe2.answers import Answers
 from moe2.fusion import likelihood
-from moe2.gate import Gate, bundled_gate, read_gate
+from moe2.gate import Gate
 from moe2.router import GateRouter
 from moe2.selection import Problem, Selection, exhaustive
+from scenarios.inputs import answers_at, gate_at
 from scenarios.loading import Scenario
 from scenarios.plant import expert_indices
 from scenarios.schema import ScenarioFile
@@ -73,8 +74,8 @@ def build_routing(scenario: Scenario, experts: Sequence[Expert], *, requests_per
 def _answers_and_gate(scenario: Scenario) -> tuple[Answers, Gate]:
     router = scenario.file.router
     try:
-        answers = bundled_answers() if router.answers == "bundled" else read_answers(scenario.path(router.answers))
-        gate = bundled_gate() if router.gate == "bundled" else read_gate(scenario.path(router.gate))
+        answers = answers_at(None if router.answers == "bundled" else scenario.path(router.answers))
+        gate = gate_at(None if router.gate == "bundled" else scenario.path(router.gate))
         gate.check_encoder(answers)
     except (ValueError, OSError) as error:
         raise ValueError(f"{scenario.source}: [router]: {error}") from None

@@ -1,0 +1,285 @@
+"""Pictures of a sweep: response curves, heat maps of two keys, the Pareto front of accuracy, delay and energy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+from scenarios.figures.style import (
+    BLUE,
+    BUDGET,
+    DOTS_PER_IN,
+    GREEN,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    SKY,
+    WIDTH_IN,
+    Figure,
+    house_style,
+    legend_below,
+    new_canvas,
+    save,
+)
+from scenarios.numbers import number, percent
+
+__all__ = ["draw_sweep", "pareto_front"]
+
+MAX_LINES = 6
+_LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, INK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """One thing that a sweep answers: its column, the words for it, and the line that it must not cross."""
+
+    column: str
+    words: str
+    scale: float = 1.0
+    bound: float | None = None
+
+
+def draw_sweep(points: pd.DataFrame, keys: Sequence[str], folder: Path) -> list[Figure]:
+    """Draw a sweep's points table as PNG files in `folder`; the same table gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    points = points.replace([np.inf, -np.inf], np.inf)
+    varied = [k for k in keys if points[k].nunique() > 1]
+    with house_style():
+        figures = [_draw_curves(points, key, varied, folder) for key in varied]
+        figures += [_draw_heat_map(points, pair, varied, folder) for pair in itertools.combinations(varied, 2)]
+        return [*figures, _draw_front(points, varied, folder)]
+
+
+def responses(points: pd.DataFrame) -> list[Response]:
+    """Return accuracy, delay and energy; the last two as shares of their budgets where there are any."""
+    statistic = str(points["delay_statistic"].iloc[0])
+    found = [Response(column="accuracy", words="accuracy, %", scale=100)]
+    if points["delay_use"].notna().any():
+        found.append(
+            Response(column="delay_use", words=f"delay {statistic},\n% of its tightest budget", scale=100, bound=100)
+        )
+    else:
+        found.append(Response(column="delay_s", words=f"delay {statistic}, s"))
+    if points["energy_use"].notna().any():
+        found.append(Response(column="energy_use", words="energy per request,\n% of its budget", scale=100, bound=100))
+    else:
+        found.append(Response(column="energy_j_per_request", words="energy, J per request"))
+    return found
+
+
+def _draw_curves(points: pd.DataFrame, key: str, varied: Sequence[str], folder: Path) -> Figure:
+    """Draw accuracy, delay and energy against one key, a line for each combination of the others."""
+    shown = responses(points)
+    canvas = Canvas(figsize=(WIDTH_IN, 1 + 2.1 * len(shown)), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
+    FigureCanvasAgg(canvas)
+    panels = canvas.subplots(len(shown), sharex=True)
+    at, ticks = _places(points[key])
+    lines = list(_lines(points, [k for k in varied if k != key]))
+    for axes, response in zip(panels, shown, strict=True):
+        for colour, (label, rows) in zip(_LINE_COLOURS, lines[:MAX_LINES], strict=False):
+            _draw_line(axes, at[rows], points.iloc[rows], response, colour=colour, label=label)
+        _finish(axes, response, points)
+    panels[-1].set_xlabel(key)
+    if ticks is not None:
+        panels[-1].set_xticks(range(len(ticks)), labels=ticks)
+    panels[0].set_title(f"What {key} changes")
+    legend_below(canvas, panels[0], columns=2)
+    left_out = f" {len(lines) - MAX_LINES} more lines are left out." if len(lines) > MAX_LINES else ""
+    return save(
+        canvas, folder, f"response_{_file_name(key)}", alt=_curves_alt(points, key, shown), caption=_CURVES + left_out
+    )
+
+
+_CURVES = (
+    "Each panel is one answer of the sweep; the bands are the intervals of its figures. The dashed line is the budget. "
+    "A triangle at the upper edge is a figure without a bound; points without a mark are infeasible or not known."
+)
+
+
+def _draw_line(
+    axes: Axes, x: NDArray[np.float64], rows: pd.DataFrame, response: Response, *, colour: str, label: str
+) -> None:
+    order = np.argsort(x, kind="stable")
+    x = x[order]
+    y, low, high = (
+        response.scale * rows[f"{response.column}{end}"].to_numpy(dtype=float)[order] for end in ("", "_low", "_high")
+    )
+    finite = np.isfinite(y)
+    axes.plot(x[finite], y[finite], color=colour, marker="o", markersize=4, linewidth=1.5, label=label or None)
+    known = finite & np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(x[known], low[known], high[known], color=colour, alpha=0.15, linewidth=0)
+    for place in x[np.isposinf(y)]:
+        axes.plot(place, 0.97, marker="^", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _finish(axes: Axes, response: Response, points: pd.DataFrame) -> None:
+    values = response.scale * points[response.column].to_numpy(dtype=float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if response.column != "accuracy" and len(values) and values.max() > 20 * values.min():
+        axes.set_yscale("log")
+    if response.bound is not None:
+        axes.axhline(response.bound, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.set_ylabel(response.words, fontsize=9)
+    axes.grid(visible=True, axis="y")
+    axes.tick_params(length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _places(values: pd.Series[Any]) -> tuple[NDArray[np.float64], list[str] | None]:
+    """Return where the values stand on an axis, and their names where they are no numbers."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values.to_numpy(dtype=float), None
+    names = list(dict.fromkeys(values.astype(str)))
+    return np.array([names.index(str(v)) for v in values], dtype=float), [
+        n if len(n) < 24 else f"{n[:22]}…" for n in names
+    ]
+
+
+def _lines(points: pd.DataFrame, others: Sequence[str]) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Yield a label and the rows of each combination of the other keys."""
+    if not others:
+        yield "", np.arange(len(points))
+        return
+    for values, rows in points.groupby(list(others), sort=False).indices.items():
+        parts = values if isinstance(values, tuple) else (values,)
+        yield ", ".join(f"{_short(k)} = {v}" for k, v in zip(others, parts, strict=True)), np.asarray(rows)
+
+
+def _curves_alt(points: pd.DataFrame, key: str, shown: Sequence[Response]) -> str:
+    words = []
+    for response in shown:
+        values = response.scale * points[response.column].to_numpy(dtype=float)
+        values = values[np.isfinite(values)]
+        if len(values):
+            name = response.words.replace("\n", " ")
+            words.append(f"{name} from {number(float(values.min()))} to {number(float(values.max()))}")
+    return f"Lines over {key} at {len(points)} points: {'; '.join(words) or 'nothing is known'}."
+
+
+def _draw_heat_map(points: pd.DataFrame, pair: tuple[str, str], varied: Sequence[str], folder: Path) -> Figure:
+    """Draw how much of its tightest budget every pair of values uses; the other keys stay at their base."""
+    base = points.iloc[0]
+    here = points
+    for key in varied:
+        here = here if key in pair else here[here[key] == base[key]]
+    (rows, row_at), (columns, column_at) = (_levels(here[key]) for key in pair)
+    use = 100 * _worst_use(here)
+    grid = np.full((len(rows), len(columns)), np.nan)
+    grid[row_at, column_at] = use
+    canvas, axes = new_canvas(1.6 + 0.42 * len(rows))
+    axes.imshow(np.clip(grid, 0, 200), cmap="RdYlGn_r", vmin=0, vmax=200, aspect="auto", alpha=0.75)
+    for r, c, value, status in zip(row_at, column_at, use, here["status"], strict=True):
+        axes.text(c, r, _cell(value, str(status)), ha="center", va="center", fontsize=8, color=INK)
+    axes.set_xticks(range(len(columns)), labels=columns)
+    axes.set_yticks(range(len(rows)), labels=rows)
+    axes.grid(visible=False)
+    axes.set(xlabel=pair[1], ylabel=pair[0], title="Use of the tightest budget, %")
+    key = f"heat_{_file_name(pair[0])}_{_file_name(pair[1])}"
+    n_hold = int((here["status"] == "holds").sum())
+    alt = f"A grid of {pair[0]} by {pair[1]}: at {n_hold} of {len(here)} points every budget holds."
+    return save(canvas, folder, key, alt=alt, caption=_HEAT)
+
+
+_HEAT = (
+    "Each cell is a point: how much of the budget that is nearest to breaking it uses, in percent, and its verdict "
+    "(✓ holds, ✗ violated, ? undecided). Above 100 the budget is broken; ∞ has no bound; other keys are at their base."
+)
+_MARKS = {"holds": "✓", "violated": "✗", "undecided": "?"}
+
+
+def _cell(use: float, status: str) -> str:
+    if status == "infeasible":
+        return "none fits"
+    text = "–" if np.isnan(use) else "∞" if np.isinf(use) else f"{use:.0f}" if use < 1000 else f"{use:.1e}"
+    return f"{text} {_MARKS.get(status, '')}".strip()
+
+
+def _worst_use(points: pd.DataFrame) -> NDArray[np.float64]:
+    return points[["delay_use", "energy_use"]].max(axis=1).to_numpy(dtype=float)
+
+
+def _levels(values: pd.Series[Any]) -> tuple[list[str], NDArray[np.intp]]:
+    names = list(dict.fromkeys(values.astype(str)))
+    return names, np.array([names.index(str(v)) for v in values], dtype=np.intp)
+
+
+def pareto_front(points: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which points no other beats: at least as accurate, as quick and as sparing, and better in one.
+
+    A point with an unknown or infinite figure is not on the front; energy counts where all the others know it.
+
+    >>> pareto_front(pd.DataFrame({"accuracy": [0.5, 0.4, 0.3], "delay_s": [9.0, 2.0, 3.0],
+    ...     "energy_j_per_request": [5.0, 5.0, 5.0]})).tolist()
+    [True, True, False]
+    """
+    costs = np.stack(
+        [
+            -points["accuracy"].to_numpy(float),
+            points["delay_s"].to_numpy(float),
+            points["energy_j_per_request"].to_numpy(float),
+        ],
+        axis=1,
+    )
+    if np.isnan(costs[:, 2]).all():
+        costs[:, 2] = 0.0
+    known = np.isfinite(costs).all(axis=1)
+    no_worse = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)  # [i, j]: i is no worse than j
+    better = (costs[:, None, :] < costs[None, :, :]).any(axis=2)
+    beaten = (no_worse & better & known[:, None]).any(axis=0)
+    return np.asarray(known & ~beaten)
+
+
+def _draw_front(points: pd.DataFrame, varied: Sequence[str], folder: Path) -> Figure:
+    """Draw accuracy against delay, energy as colour; what no other point beats has a ring and a name."""
+    canvas, axes = new_canvas(4.2)
+    x, y = (points[c].to_numpy(dtype=float) for c in ("delay_s", "accuracy"))
+    energy = points["energy_j_per_request"].to_numpy(dtype=float)
+    known = np.isfinite(x) & np.isfinite(y)
+    front = pareto_front(points)
+    plain = known & ~np.isfinite(energy)
+    axes.scatter(x[plain], 100 * y[plain], s=26, color=GREY, zorder=2)
+    coloured = known & np.isfinite(energy)
+    if coloured.any():
+        marks = axes.scatter(x[coloured], 100 * y[coloured], c=energy[coloured], cmap="viridis_r", s=26, zorder=3)
+        canvas.colorbar(marks, ax=axes, label="energy, J per request", shrink=0.8)
+    axes.scatter(x[front], 100 * y[front], s=90, facecolors="none", edgecolors=INK, linewidths=1.2, zorder=4)
+    for i in np.flatnonzero(front)[:12]:
+        words = ", ".join(f"{_short(k)} {points[k].iloc[i]}" for k in varied)
+        axes.annotate(words, (x[i], 100 * y[i]), (6, 5), textcoords="offset points", fontsize=7.5, color=MUTED)
+    if known.any() and x[known].max() > 20 * x[known].min() > 0:
+        axes.set_xscale("log")
+    statistic = points["delay_statistic"].iloc[0]
+    axes.grid(visible=True, axis="both")
+    axes.set(xlabel=f"delay {statistic} over all requests, s", ylabel="accuracy, %", title="Accuracy, delay and energy")
+    alt = f"Accuracy against delay at {int(known.sum())} points; {int(front.sum())} of them are beaten by no other."
+    if front.any():
+        best = points[front].sort_values("accuracy").iloc[-1]
+        alt += f" The most accurate has {percent(float(best['accuracy']))} at {number(float(best['delay_s']))} s."
+    return save(canvas, folder, "pareto", alt=alt, caption=_FRONT)
+
+
+_FRONT = (
+    "Each dot is a point of the sweep. A ring marks those that no other point beats in accuracy, delay and energy at "
+    "once; which of them is best is a choice. Points without a bounded delay are not drawn."
+)
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _file_name(key: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in key).strip("_")
