@@ -15,7 +15,8 @@ PERCENTILES = (50, 95, 99)
 
 def after_warmup(requests: pd.DataFrame, warmup_s: float) -> pd.DataFrame:
     """Return the requests that arrive at `warmup_s` or later."""
-    return requests[requests["arrived_s"] >= warmup_s]
+    late = requests["arrived_s"] >= warmup_s
+    return requests if late.all() else requests[late]
 
 
 def delays_s(requests: pd.DataFrame) -> NDArray[np.float64]:
@@ -91,11 +92,13 @@ def by_category(requests: pd.DataFrame) -> pd.DataFrame:
 
 def request_metrics(requests: pd.DataFrame) -> dict[str, float]:
     """Return what is measured of a set of requests: number, delays, served share, accuracy."""
-    delays = {f"delay_p{p}_s": delay_percentile_s(requests, p) for p in PERCENTILES}
+    sorted_s = np.sort(delays_s(requests))
+    served_s = sorted_s[sorted_s < inf]
+    delays = {f"delay_p{p}_s": percentile(sorted_s, p) for p in PERCENTILES}
     return {
         "n_requests": len(requests),
-        "served_share": served_share(requests),
-        "delay_mean_s": mean_delay_s(requests),
+        "served_share": len(served_s) / len(requests) if len(requests) else nan,
+        "delay_mean_s": float(served_s.mean()) if len(served_s) else nan,
         **delays,
         "accuracy": accuracy(requests),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from twin.gateway import fused_answers
+from twin.outcomes import REJECTED, SERVED, STATUSES, UNFINISHED
 from twin.prompts import PromptPool
 from twin.protocols import Router
 from twin.world import Run
 
+_LETTERS = np.array([chr(ord("A") + i) for i in range(26)], dtype=object)
 _TEXT, _INTEGER, _NUMBER, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 SCHEMAS = {
@@ -63,6 +66,9 @@ SCHEMAS = {
 }
 """Columns of each table and what they hold; what is missing is null."""
 
+_REPEATED = ("replication", "question_id", "n_legs", "prompt_tokens", "output_tokens", "attempt", "weight")
+"""Numbers of which few are distinct: worth a dictionary, as every text is. Instants and joules are not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
@@ -78,15 +84,17 @@ def tabulate(run: Run, *, replication: int = 0, pool: PromptPool | None = None, 
 
     Without them, and for requests with no prompt or not served, question, answer and correctness are null.
     """
-    requests = _requests(run, pool, router)
-    tables = (requests, _legs(run), _devices(run))
-    for table in tables:
-        table.insert(0, "replication", np.int64(replication))
-    return Tables(requests=tables[0], legs=tables[1], devices=tables[2])
+    return Tables(
+        requests=_frame(_requests(run, pool, router), replication),
+        legs=_frame(_legs(run), replication),
+        devices=_frame(_devices(run), replication),
+    )
 
 
 def joined(tables: Sequence[Tables]) -> Tables:
     """Return the tables of several replications as one set."""
+    if len(tables) == 1:
+        return tables[0]
     return Tables(**{name: pd.concat([getattr(t, name) for t in tables], ignore_index=True) for name in SCHEMAS})
 
 
@@ -96,8 +104,15 @@ def write_tables(tables: Tables, folder: Path) -> None:
         frame: pd.DataFrame = getattr(tables, name)
         ids = _INTEGER if "request_id" in frame and frame["request_id"].dtype == np.int64 else _TEXT
         schema = pa.schema([(column, kind or ids) for column, kind in columns.items()])
-        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False, nthreads=1)
+        repeated = [field.name for field in schema if field.type in (_TEXT, _FLAG) or field.name in _REPEATED]
+        pq.write_table(
+            table,
+            folder / f"{name}.parquet",
+            compression={field.name: "zstd" if field.name in repeated else "lz4" for field in schema},
+            use_dictionary=[column for column in repeated if schema.field(column).type != _FLAG],
+            write_statistics=False,
+        )
 
 
 def read_tables(folder: Path) -> Tables:
@@ -105,41 +120,40 @@ def read_tables(folder: Path) -> Tables:
     return Tables(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in SCHEMAS})
 
 
-def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> pd.DataFrame:
+def _frame(columns: dict[str, Any], replication: int) -> pd.DataFrame:
+    """Return the columns as a table, not copied."""
+    n = len(next(iter(columns.values())))
+    return pd.DataFrame({"replication": np.full(n, replication, dtype=np.int64), **columns}, copy=False)
+
+
+def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> dict[str, Any]:
     requests = run.requests
     status = _request_status(run)
     answer, correct = _answers(run, status == "served", router)
     question_id: NDArray[np.int64] | None = None
     if pool is not None and len(pool):
         question_id = np.where(requests.prompt >= 0, pool.question_id[requests.prompt], -1)
-    return pd.DataFrame(
-        {
-            "request_id": requests.request_id,
-            "user_id": _integers(requests.user_id, missing=requests.user_id < 0),
-            "question_id": _integers(question_id, missing=requests.prompt < 0),
-            "category": requests.category,
-            "arrived_s": requests.arrived_s,
-            "finished_s": run.finished_s,
-            "n_legs": np.bincount(run.legs.request, minlength=len(requests)),
-            "answer": answer,
-            "correct": correct,
-            "energy_j": np.bincount(run.legs.request, weights=run.outcomes.energy_j, minlength=len(requests)),
-            "status": status,
-        }
-    )
+    return {
+        "request_id": requests.request_id,
+        "user_id": _integers(requests.user_id, missing=requests.user_id < 0),
+        "question_id": _integers(question_id, missing=requests.prompt < 0),
+        "category": requests.category,
+        "arrived_s": requests.arrived_s,
+        "finished_s": run.finished_s,
+        "n_legs": np.bincount(run.legs.request, minlength=len(requests)),
+        "answer": answer,
+        "correct": correct,
+        "energy_j": np.bincount(run.legs.request, weights=run.outcomes.energy_j, minlength=len(requests)),
+        "status": status,
+    }
 
 
 def _request_status(run: Run) -> NDArray[np.object_]:
     """A request is served when all its legs are, else rejected when one of them was, else unfinished."""
-    n = len(run.requests)
-    legs_of = {
-        status: np.bincount(run.legs.request[run.outcomes.status == status], minlength=n)
-        for status in ("rejected", "unfinished")
-    }
-    status = np.full(n, "served", dtype=object)
-    status[legs_of["unfinished"] > 0] = "unfinished"
-    status[legs_of["rejected"] > 0] = "rejected"
-    return status
+    found = np.full(len(run.requests), SERVED, dtype=np.int8)
+    for code in (UNFINISHED, REJECTED):
+        found[run.legs.request[run.outcomes.status_code == code]] = code
+    return np.asarray(STATUSES[found])
 
 
 def _answers(
@@ -151,54 +165,50 @@ def _answers(
     known = served & (run.requests.prompt >= 0)
     if router is None or not known.any():
         return letter, pd.arrays.BooleanArray(np.zeros(n, dtype=np.bool_), np.ones(n, dtype=np.bool_))
-    option, correct = fused_answers(run.requests, run.legs, run.outcomes.status == "served", router)
+    option, correct = fused_answers(run.requests, run.legs, run.outcomes.status_code == SERVED, router)
     given = known & (option >= 0)
-    letter[given] = [chr(ord("A") + i) for i in option[given].tolist()]
+    letter[given] = _LETTERS[option[given]]
     return letter, pd.arrays.BooleanArray(np.asarray(correct, dtype=np.bool_).copy(), ~known)
 
 
-def _legs(run: Run) -> pd.DataFrame:
+def _legs(run: Run) -> dict[str, Any]:
     legs, outcomes = run.legs, run.outcomes
     experts = np.array([expert.name for expert in run.experts], dtype=object)
     devices = np.array([expert.device for expert in run.experts], dtype=object)
-    return pd.DataFrame(
-        {
-            "request_id": run.requests.request_id[legs.request],
-            "expert": experts[legs.expert],
-            "device": devices[legs.expert],
-            "weight": legs.weight,
-            "arrived_s": outcomes.arrived_s,
-            "started_s": outcomes.started_s,
-            "first_token_s": outcomes.first_token_s,
-            "finished_s": outcomes.finished_s,
-            "prompt_tokens": legs.prompt_tokens,
-            "output_tokens": legs.output_tokens,
-            "energy_j": outcomes.energy_j,
-            "status": outcomes.status,
-            "attempt": np.ones(len(legs), dtype=np.int64),
-            "reason": outcomes.reason,
-        }
-    )
+    return {
+        "request_id": run.requests.request_id[legs.request],
+        "expert": experts[legs.expert],
+        "device": devices[legs.expert],
+        "weight": legs.weight,
+        "arrived_s": outcomes.arrived_s,
+        "started_s": outcomes.started_s,
+        "first_token_s": outcomes.first_token_s,
+        "finished_s": outcomes.finished_s,
+        "prompt_tokens": legs.prompt_tokens,
+        "output_tokens": legs.output_tokens,
+        "energy_j": outcomes.energy_j,
+        "status": outcomes.status,
+        "attempt": np.ones(len(legs), dtype=np.int64),
+        "reason": outcomes.reason,
+    }
 
 
-def _devices(run: Run) -> pd.DataFrame:
+def _devices(run: Run) -> dict[str, Any]:
     """Idle is what is left of the horizon; an energy that rests on an unknown cost is null."""
     idle_w = np.array([expert.profile.idle_w for expert in run.experts], dtype=np.float64)  # None: NaN
     idle_s = np.maximum(run.horizon_s - run.busy_s, 0.0)  # rounding may take it just below 0
     idle_energy_j = idle_w * idle_s
     overhead_energy_j = np.zeros(len(run.experts))
-    return pd.DataFrame(
-        {
-            "device": np.array([expert.device for expert in run.experts], dtype=object),
-            "busy_s": run.busy_s,
-            "idle_s": idle_s,
-            "busy_energy_j": run.busy_energy_j,
-            "idle_energy_j": idle_energy_j,
-            "overhead_energy_j": overhead_energy_j,
-            "energy_j": run.busy_energy_j + idle_energy_j + overhead_energy_j,
-            "utilisation": run.busy_s / run.horizon_s,
-        }
-    )
+    return {
+        "device": np.array([expert.device for expert in run.experts], dtype=object),
+        "busy_s": run.busy_s,
+        "idle_s": idle_s,
+        "busy_energy_j": run.busy_energy_j,
+        "idle_energy_j": idle_energy_j,
+        "overhead_energy_j": overhead_energy_j,
+        "energy_j": run.busy_energy_j + idle_energy_j + overhead_energy_j,
+        "utilisation": run.busy_s / run.horizon_s,
+    }
 
 
 def _integers(values: NDArray[np.int64] | None, *, missing: NDArray[np.bool_]) -> "pd.arrays.IntegerArray":

@@ -1,0 +1,78 @@
+"""Requests per wall second of `moe2 run`, end to end: gate, network, 8 batching servers, k = 2, noise, tables written.
+
+Run it with `python benchmarks/end_to_end.py [REQUESTS …]`; each size is run five times in a process of its own, after
+one run that compiles. The seconds are those of the whole process, interpreter start and imports included.
+"""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from math import log
+from pathlib import Path
+
+from calibration.profile import bundled_profiles
+from moe2.answers import bundled_answers
+
+RUNS = 5
+REQUESTS_PER_S = 5.0
+
+
+def scenario(folder: Path, n_requests: int) -> Path:
+    """Write a scenario in which the bundled gate spreads requests over the eight models, all on one kind of card."""
+    profile = json.loads(bundled_profiles()["rtx-4090/llama-3.1-8b-instruct/bf16"].read_text(encoding="utf-8"))
+    parts = [
+        f'name = "end to end"\nduration_s = {n_requests / REQUESTS_PER_S}\nreplications = 1\n'
+        f'[load]\nprocess = "poisson"\nrequests_per_s = {REQUESTS_PER_S}\n[users]\ncount = 2000\n'
+        '[verdicts]\ninputs = "nominal"\n[router]\nk = 2\nsubset = [%s]\n'
+        % ", ".join(f'"{model}"' for model in bundled_answers().models)
+    ]
+    for model in bundled_answers().models:
+        (folder / f"{model}.json").write_text(json.dumps({**profile, "name": f"bench/{model}", "model": model}))
+        parts.append(
+            f'[[experts]]\nname = "{model}"\ndevice = "card of {model}"\nprofile = "{model}.json"\n'
+            "max_batch = 32\nkv_capacity_tokens = 60000\nnoise = true"
+        )
+    path = folder / "scenario.toml"
+    path.write_text("\n".join(parts) + "\n")
+    return path
+
+
+def run(path: Path, folder: Path) -> tuple[float, float]:
+    """Return the wall seconds and peak gigabytes of one run."""
+    moe2 = Path(sys.executable).with_name("moe2")
+    began_s = time.perf_counter()
+    done = subprocess.Popen([moe2, "run", path, "--out", folder / "out", "--no-report", "--quiet"])  # noqa: S603
+    _, status, used = os.wait4(done.pid, 0)
+    wall_s = time.perf_counter() - began_s
+    if os.waitstatus_to_exitcode(status) == 2:
+        raise SystemExit("moe2 run refused the benchmark's scenario")
+    return wall_s, used.ru_maxrss * resource.getpagesize() / 4096 / 2**20
+
+
+def main(sizes: list[int]) -> None:
+    print(f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, one process")
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        run(scenario(Path(folder), 1000), Path(folder))
+        for n in sizes:
+            path = scenario(Path(folder), n)
+            found = [run(path, Path(folder)) for _ in range(RUNS)]
+            seconds[n] = statistics.median(s for s, _ in found)
+            print(
+                f"{n:,} requests: {seconds[n]:.2f} s (median of {RUNS}, {min(found)[0]:.2f} to {max(found)[0]:.2f}), "
+                f"{n / seconds[n]:,.0f} requests/s, at most {max(gb for _, gb in found):.2f} GB"
+            )
+    if len(sizes) > 1:
+        low, high = min(sizes), max(sizes)
+        slope = log(seconds[high] / seconds[low]) / log(high / low)
+        print(f"log-log slope from {low:,} to {high:,} requests: {slope:.2f}")
+
+
+if __name__ == "__main__":
+    main([int(n) for n in sys.argv[1:]] or [10_000, 100_000, 1_000_000])
