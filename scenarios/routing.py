@@ -12,7 +12,7 @@ from moe2.answers import Answers
 from moe2.fusion import likelihood
 from moe2.gate import Gate
 from moe2.router import GateRouter
-from moe2.selection import Problem, Selection, exhaustive
+from moe2.selection import Problem, Selection, select
 from scenarios.inputs import answers_at, gate_at
 from scenarios.loading import Scenario
 from scenarios.plant import expert_indices
@@ -139,7 +139,9 @@ def _kept(scenario: Scenario, experts: Sequence[Expert], problem: Problem) -> tu
     if subset != "auto":
         return None, expert_indices(subset, experts, f"{scenario.source}: router.subset")
     try:
-        selection = exhaustive(problem)
+        selection = select(problem)
     except ValueError as error:
         raise ValueError(f'{scenario.source}: router.subset = "auto": {error}') from None
+    if selection.status == "infeasible":
+        raise ValueError(f'{scenario.source}: router.subset = "auto": {selection.reason}')
     return selection, selection.subset

@@ -77,7 +77,7 @@ def _subset(assembly: Assembly) -> dict[str, Any]:
     found = routing.selection
     return {
         "experts": names,
-        "how": "exhaustive",
+        "how": found.method,
         "status": found.status,
         "value": found.value,
         "upper_bound": found.upper_bound,

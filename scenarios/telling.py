@@ -12,7 +12,7 @@ import pandas as pd
 
 from calibration.draws import is_uncertain
 from moe2.evaluation import evaluate
-from moe2.selection import Candidate, Problem
+from moe2.selection import Candidate, Problem, Selection
 from scenarios.plant import energy_gap
 from scenarios.provenance import caveats, errors, source
 from scenarios.replicating import Assembly
@@ -104,10 +104,7 @@ def _subset(assembly: Assembly, routing: Routing) -> Subset:
         return Subset(experts=names, how="The scenario names the subset; nothing was optimised.")
     return Subset(
         experts=names,
-        how=(
-            f"The best of all {found.n_evaluated} subsets that hold the budgets in the worst case, without load; "
-            f"exhaustive search, status {found.status}."
-        ),
+        how=_how(found),
         value=found.value,
         energy_j=None if np.isnan(found.energy_j) else found.energy_j,
         energy_budget_j=problem.energy_budget_j,
@@ -128,6 +125,14 @@ def _subset(assembly: Assembly, routing: Routing) -> Subset:
             columns=["expert", "why"],
         ),
     )
+
+
+def _how(found: Selection) -> str:
+    fits = "that hold the budgets in the worst case, without load"
+    if found.method == "exhaustive":
+        return f"The best of all {found.n_evaluated} subsets {fits}; exhaustive search, status {found.status}."
+    near = "" if found.status == "optimal" else f", at most {found.gap:.3g} nats per prompt below the best"
+    return f"The best subset found of those {fits}; {found.method.replace('_', ' ')}, status {found.status}{near}."
 
 
 def _runner_up(problem: Problem, candidate: Candidate, *, feasible: bool) -> dict[str, Any]:
