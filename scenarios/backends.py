@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 
 from scenarios.loading import Scenario
+
+if TYPE_CHECKING:
+    from twin.world import Engine
 
 __all__ = ["Task", "measured_here", "measured_on_dask"]
 
@@ -21,6 +24,7 @@ class Task:
     digest: str
     where: str  # the point in words, for messages
     scenario: Scenario
+    engine: Engine
 
 
 Outcome = tuple[str, dict[str, Any]]
@@ -63,6 +67,6 @@ def _outcome(task: Task) -> Outcome:
     from scenarios.point import measure  # noqa: PLC0415
 
     try:
-        return task.digest, measure(task.scenario)
+        return task.digest, measure(task.scenario, task.engine)
     except ValueError as error:
         raise ValueError(f"{task.where}: {error}") from None

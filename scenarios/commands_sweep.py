@@ -24,6 +24,7 @@ Jobs = Annotated[int, typer.Option(min=1, help="Processes to run beside each oth
 CacheDir = Annotated[Path | None, typer.Option("--cache", help="Folder of the cache; by default `cache` in --out.")]
 BackendName = Annotated[str, typer.Option(help="Where points run: joblib (this machine) or dask.")]
 Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="The Dask scheduler, with --backend dask.")]
+EngineName = Annotated[str, typer.Option(help="compiled, or simpy: the same in plain Python, slower.")]
 Figures = Annotated[bool, typer.Option(help="Draw the figures.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -45,6 +46,7 @@ def sweep(  # noqa: PLR0917 - the command line's options
     cache: CacheDir = None,
     backend: BackendName = "joblib",
     scheduler: Scheduler = None,
+    engine: EngineName = "compiled",
     figures: Figures = True,
     as_json: AsJson = False,
 ) -> None:
@@ -59,11 +61,12 @@ def sweep(  # noqa: PLR0917 - the command line's options
     from scenarios.cache import Cache
     from scenarios.cli import bad_input
     from scenarios.sweeping import check_out, perform_sweep, prepare_sweep
+    from twin.world import engine_of
 
     console = Console(stderr=True)
     with bad_input():
         where = _backend(backend, scheduler, jobs)
-        plan = prepare_sweep(scenario, vary, changes or [], engine="simpy")
+        plan = prepare_sweep(scenario, vary, changes or [], engine=engine_of(engine))
         check_out(out)
         kept = Cache(folder=cache or out / "cache")
         perform_sweep(plan, out, cache=kept, backend=where, figures=figures, console=console)

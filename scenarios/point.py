@@ -17,6 +17,7 @@ from scenarios.result import Result, simulate_until_decided
 from scenarios.schema import Budgets
 from scenarios.verdict import overall
 from twin.metrics import by_device, energy_per_request_j, leg_energy_per_request_j, request_metrics
+from twin.world import Engine
 
 __all__ = ["ALL", "OTHERS", "measure", "value_of"]
 
@@ -24,14 +25,14 @@ ALL, OTHERS = "all", "other categories"
 _NO_SUBSET = 'router.subset = "auto"'  # how routing says that the selector found nothing
 
 
-def measure(scenario: Scenario) -> dict[str, Any]:
+def measure(scenario: Scenario, engine: Engine) -> dict[str, Any]:
     """Return what became of a scenario: status, reason, subset, every metric of every replication, verdicts.
 
     All values are JSON's own; infinite ones are the text "inf", unknown ones None. Where no subset of experts holds
     the budgets the status is "infeasible" and the reason says why; ValueError for any other wrong input.
     """
     try:
-        assembly = assemble(scenario)
+        assembly = assemble(scenario, engine=engine)
     except ValueError as error:
         if _NO_SUBSET not in str(error):
             raise

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,6 +19,9 @@ from scenarios.backends import Task, measured_here, measured_on_dask
 from scenarios.cache import Cache, digest, write_whole
 from scenarios.loading import Scenario, load
 from scenarios.variations import Variation, grid, read_variations
+
+if TYPE_CHECKING:
+    from twin.world import Engine
 
 __all__ = ["Backend", "Point", "Sweep", "collect", "perform_sweep", "prepare_sweep"]
 
@@ -43,6 +46,7 @@ class Sweep:
     base: Scenario
     variations: tuple[Variation, ...]
     points: tuple[Point, ...]
+    engine: Engine
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -70,7 +74,7 @@ class Backend:
         return measured_here(tasks, self.n_jobs)
 
 
-def prepare_sweep(scenario: str | Path, vary: Sequence[str], changes: Sequence[str] = (), *, engine: str) -> Sweep:
+def prepare_sweep(scenario: str | Path, vary: Sequence[str], changes: Sequence[str] = (), *, engine: Engine) -> Sweep:
     """Return the sweep with every point checked; ValueError for a wrong `--vary`, `--set` or scenario."""
     base = load(scenario, changes)
     variations = read_variations(vary, base.file)
@@ -82,7 +86,7 @@ def prepare_sweep(scenario: str | Path, vary: Sequence[str], changes: Sequence[s
         except ValueError as error:
             raise ValueError(f"--vary, at {', '.join(extra)}: {error}") from None
         points.append(Point(index=index, values=values, scenario=at, digest=digest(at, engine)))
-    return Sweep(base=base, variations=variations, points=tuple(points))
+    return Sweep(base=base, variations=variations, points=tuple(points), engine=engine)
 
 
 def perform_sweep(sweep: Sweep, out: Path, *, cache: Cache, backend: Backend, figures: bool, console: Console) -> None:
@@ -143,7 +147,7 @@ def collect(tasks: Sequence[Task], *, cache: Cache, backend: Backend, console: C
 
 def _task(sweep: Sweep, point: Point) -> Task:
     where = ", ".join(f"{k}={v}" for k, v in zip(sweep.keys, point.values, strict=True))
-    return Task(digest=point.digest, where=where, scenario=point.scenario)
+    return Task(digest=point.digest, where=where, scenario=point.scenario, engine=sweep.engine)
 
 
 def _complete(record: Mapping[str, Any], out: Path) -> bool:
