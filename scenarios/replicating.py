@@ -13,12 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from calibration.draws import drawn as drawn_profile
 from calibration.draws import is_uncertain
 from scenarios.loading import Scenario
+from scenarios.loads import Drawn, RequestsFile, TraceLoad, draw_requests, scaled_trace
 from scenarios.plant import build_experts
 from scenarios.routing import Routing, build_routing
-from scenarios.schema import Poisson, RequestsFile, ScenarioFile
+from scenarios.schema import ScenarioFile
 from twin.expert import Expert
 from twin.gateway import routed_legs
-from twin.load import Legs, Requests, poisson_requests
+from twin.load import Legs, Requests
 from twin.network import Network
 from twin.request_file import RequestFile, read_request_file
 from twin.tables import Tables, joined, tabulate
@@ -73,7 +74,7 @@ def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
     file = scenario.file
     experts = build_experts(scenario)
     rows = _request_file(scenario, experts)
-    rate = len(rows.requests) / file.duration_s if rows is not None else _poisson_rate(file)
+    rate = len(rows.requests) / file.duration_s if rows is not None else _planned_per_s(scenario)
     named = rows is not None and rows.names_experts
     routing = None if named else build_routing(scenario, experts, requests_per_s=rate)
     kept = tuple(experts[i] for i in routing.kept) if routing else experts
@@ -122,24 +123,26 @@ def _load(assembly: Assembly, seed: int) -> Load:
     if rows is not None:
         requests = rows.drawn(routing.pool, routing.test_rows, seed=seed)
     else:
-        requests = _poisson(assembly, routing, seed)
+        requests = _drawn(assembly, routing, seed)
     return Load(requests=requests, legs=routed_legs(requests, routing.router, routing.pool), seed=seed)
 
 
-def _poisson(assembly: Assembly, routing: Routing, seed: int) -> Requests:
-    file = assembly.file
+def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
+    file, scenario = assembly.file, assembly.scenario
+    load = file.load
+    assert not isinstance(load, RequestsFile), "its rows were read before"  # noqa: S101
     try:
-        return poisson_requests(
-            requests_per_s=assembly.requests_per_s,
-            n_users=file.users.count,
+        return draw_requests(
+            load,
+            path=scenario.path(load.path) if isinstance(load, TraceLoad) else None,
             duration_s=file.duration_s,
+            n_users=file.users.count,
             pool=routing.pool,
             rows=routing.test_rows,
-            prompt_prefix_tokens=getattr(file.load, "prompt_prefix_tokens", 0),
             seed=seed,
         )
     except ValueError as error:
-        raise ValueError(f"{assembly.scenario.source}: [load]: {error}") from None
+        raise ValueError(f"{scenario.source}: [load]: {error}") from None
 
 
 def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Iterator[Run]:
@@ -182,10 +185,13 @@ def _request_file(scenario: Scenario, experts: Sequence[Expert]) -> RequestFile 
     return read_request_file(scenario.path(load.path), experts=names, duration_s=scenario.file.duration_s)
 
 
-def _poisson_rate(file: ScenarioFile) -> float:
+def _planned_per_s(scenario: Scenario) -> float:
+    """Return the mean requests per second of a load that is not read from a request file."""
+    file = scenario.file
     load = file.load
-    if not isinstance(load, Poisson):
-        return float("nan")
-    if load.requests_per_s is not None:
-        return load.requests_per_s
-    return (load.requests_per_s_per_user or 0.0) * file.users.count
+    if isinstance(load, TraceLoad):
+        try:
+            return len(scaled_trace(scenario.path(load.path), load, file.duration_s).arrived_s) / file.duration_s
+        except ValueError as error:
+            raise ValueError(f"{scenario.source}: [load]: {error}") from None
+    return load.planned_per_s(file.users.count) if isinstance(load, Drawn) else float("nan")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from scenarios.loads import Diurnal, Gamma, Modulated, Poisson, RequestsFile, Section, TraceLoad
 
 __all__ = [
     "AddedPower",
@@ -25,38 +27,6 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are refused, values are never converted from text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Poisson(Section):
-    """Requests arrive at random, at a total rate or at a rate per user."""
-
-    process: Literal["poisson"]
-    requests_per_s: Rate | None = Field(None, description="Requests per second of all users together.")
-    requests_per_s_per_user: Rate | None = Field(None, description="Requests per second of one user.")
-    prompt_prefix_tokens: int = Field(
-        1000,
-        ge=0,
-        description="Tokens put before every prompt: the bundled answers were given behind five worked examples.",
-    )
-
-    @model_validator(mode="after")
-    def _one_rate(self) -> Poisson:
-        if (self.requests_per_s is None) == (self.requests_per_s_per_user is None):
-            raise ValueError("give exactly one of requests_per_s and requests_per_s_per_user")
-        return self
-
-
-class RequestsFile(Section):
-    """Requests are read from a CSV file."""
-
-    process: Literal["requests"]
-    path: str = Field(description="CSV file, relative to the scenario's folder.")
 
 
 class Users(Section):
@@ -150,7 +120,7 @@ class ScenarioFile(Section):
     drain_cap_s: Seconds = Field(3600.0, description="Time after duration_s for what is still in the system.")
     replications: int = Field(5, ge=1, le=10_000)
     seed: int = Field(0, ge=0, lt=2**63)
-    load: Annotated[Poisson | RequestsFile, Field(discriminator="process")]
+    load: Annotated[Poisson | Gamma | Modulated | Diurnal | TraceLoad | RequestsFile, Field(discriminator="process")]
     users: Users = Users()
     network: Network = Network()
     router: Router = Router()

@@ -2,13 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.arrivals import poisson_arrivals_s
 from twin.prompts import PromptPool
 from twin.randomness import streams
+from twin.traces import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,30 +82,56 @@ def poisson_requests(
 ) -> Requests:
     """Return the requests of `n_users` alike who together send `requests_per_s`, a Poisson process.
 
-    Prompts are drawn from `rows` of the pool, uniformly and with replacement; `prompt_prefix_tokens` are added
-    to each. For a rate per user, multiply it by `n_users`: the sum of their processes is the same process.
-    A longer `duration_s` keeps the earlier requests as they were. Raises ValueError when none arrives.
+    For a rate per user, multiply it by `n_users`: the sum of their processes is the same process. For the rest
+    see `drawn_requests`.
     """
-    _check_load(requests_per_s, n_users, prompt_prefix_tokens)
+    arrivals = streams(seed)["arrivals"]
+    return drawn_requests(
+        poisson_arrivals_s(arrivals, requests_per_s=requests_per_s, duration_s=duration_s),
+        n_users=n_users,
+        pool=pool,
+        rows=rows,
+        prompt_prefix_tokens=prompt_prefix_tokens,
+        seed=seed,
+    )
+
+
+def drawn_requests(
+    arrived_s: NDArray[np.float64],
+    *,
+    n_users: int,
+    pool: PromptPool,
+    rows: NDArray[np.intp],
+    prompt_prefix_tokens: int = 0,
+    seed: int,
+    trace: Trace | None = None,
+) -> Requests:
+    """Return requests at the instants given (n,), each of a user and with a prompt drawn at random.
+
+    Prompts are drawn from `rows` of the pool, uniformly and with replacement; `prompt_prefix_tokens` are added to
+    each. The lengths of a `trace`, whose instants these are, take the place of the pool's. More instants at the end
+    leave the earlier requests as they were. Raises ValueError when none arrives.
+    """
+    if n_users < 1:
+        raise ValueError(f"load: there are {n_users} users, must be at least 1")
+    if prompt_prefix_tokens < 0:
+        raise ValueError(f"load: prompt_prefix_tokens is {prompt_prefix_tokens}, must be at least 0")
     if len(rows) == 0:
-        raise ValueError("poisson load: there is no prompt to draw from; the pool's rows are empty")
-    chance = streams(seed)
-    arrived_s = _arrivals_s(chance["arrivals"], requests_per_s, duration_s)
-    n = len(arrived_s)
+        raise ValueError("load: there is no prompt to draw from; the pool's rows are empty")
+    n, chance = len(arrived_s), streams(seed)
     if n == 0:
-        raise ValueError(
-            f"the load is empty: no request arrives in {duration_s} s at {requests_per_s} requests/s; "
-            "raise requests_per_s or duration_s"
-        )
+        raise ValueError("the load is empty: no request arrives; raise the rate or duration_s")
     prompt = np.asarray(rows, dtype=np.intp)[chance["prompts"].integers(len(rows), size=n)]
     return Requests(
         request_id=np.arange(n, dtype=np.int64),
         user_id=chance["users"].integers(n_users, size=n),
         prompt=prompt,
-        category=pool.category[prompt].astype(object),
+        category=pool.category.astype(object)[prompt],
         arrived_s=arrived_s,
-        prompt_tokens=pool.prompt_tokens[prompt].astype(np.int64) + prompt_prefix_tokens,
-        output_tokens=np.full(n, -1, dtype=np.int64),
+        prompt_tokens=trace.prompt_tokens
+        if trace
+        else pool.prompt_tokens[prompt].astype(np.int64) + prompt_prefix_tokens,
+        output_tokens=trace.output_tokens if trace else np.full(n, -1, dtype=np.int64),
     )
 
 
@@ -129,22 +156,3 @@ def id_key(request_id: str) -> tuple[int, int, str]:
     if re.fullmatch(r"0|-?[1-9][0-9]{0,99}", request_id):
         return 0, int(request_id), ""
     return 1, 0, request_id
-
-
-def _check_load(requests_per_s: float, n_users: int, prompt_prefix_tokens: int) -> None:
-    if not (isfinite(requests_per_s) and requests_per_s > 0):
-        raise ValueError(f"poisson load: requests_per_s is {requests_per_s}, must be a finite number above 0")
-    if n_users < 1:
-        raise ValueError(f"poisson load: there are {n_users} users, must be at least 1")
-    if prompt_prefix_tokens < 0:
-        raise ValueError(f"poisson load: prompt_prefix_tokens is {prompt_prefix_tokens}, must be at least 0")
-
-
-def _arrivals_s(arrivals: np.random.Generator, requests_per_s: float, duration_s: float) -> NDArray[np.float64]:
-    expected = requests_per_s * duration_s
-    gaps_s: NDArray[np.float64] = np.empty(0)
-    while gaps_s.sum() < 2 * duration_s:  # far enough that rounding in the sum does not matter
-        more = arrivals.exponential(1 / requests_per_s, size=int(2 * expected) + 10)
-        gaps_s = np.concatenate([gaps_s, more])
-    arrived_s = np.cumsum(gaps_s)
-    return arrived_s[arrived_s < duration_s]
