@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
+
+from scenarios import commands_plan
+from scenarios.refusal import bad_input
 
 if TYPE_CHECKING:
     from moe2.answers import Answers
+
+__all__ = ["app", "bad_input", "main"]
 
 app = typer.Typer(
     name="moe2",
@@ -24,33 +26,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-BAD_INPUT = 2
 
 ScenarioArg = Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one (`moe2 scenarios`).")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key, for example router.k=2. May be repeated."),
 ]
-
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
 
 def main() -> None:
     """Run the command line."""
     app()
-
-
-@contextmanager
-def bad_input(
-    kinds: tuple[type[Exception], ...] = (ValueError, ModuleNotFoundError, OSError),
-) -> Iterator[None]:
-    """Turn an error in what was given into one message and exit status 2, without a traceback."""
-    try:
-        yield
-    except kinds as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"moe2: {escape(str(error))}", markup=True)
-        raise typer.Exit(BAD_INPUT) from None
 
 
 @app.command()
@@ -209,6 +196,9 @@ def _answers(name: str) -> Answers:
     from moe2.answers import bundled_answers, read_answers
 
     return bundled_answers() if name == "bundled" else read_answers(Path(name))
+
+
+commands_plan.register(app)
 
 
 @app.callback(invoke_without_command=True)

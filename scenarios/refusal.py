@@ -1,0 +1,26 @@
+"""How a command refuses what it was given: one message, exit status 2, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = ["bad_input"]
+
+BAD_INPUT = 2
+
+
+@contextmanager
+def bad_input(
+    kinds: tuple[type[Exception], ...] = (ValueError, ModuleNotFoundError, OSError),
+) -> Iterator[None]:
+    """Turn an error in what was given into one message and exit status 2."""
+    try:
+        yield
+    except kinds as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"moe2: {escape(str(error))}", markup=True)
+        raise typer.Exit(BAD_INPUT) from None
