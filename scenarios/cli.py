@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from scenarios import commands_plan
+from scenarios import commands_plan, commands_sweep
 from scenarios.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def _answers(name: str) -> Answers:
     return bundled_answers() if name == "bundled" else read_answers(Path(name))
 
 
+commands_sweep.register(app)
 commands_plan.register(app)
 
 
