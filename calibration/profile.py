@@ -1,6 +1,5 @@
 """Profiles: the fitted cost models of one expert on one device in one power mode, and their JSON files."""
 
-# ruff: noqa: TRY004  # every flaw of a profile is one kind of error
 import difflib
 import os
 import tempfile

@@ -1,6 +1,5 @@
 """The JSON form of a profile: its keys, read strictly and written the same way every time."""
 
-# ruff: noqa: TRY004  # every flaw of a profile is one kind of error
 import difflib
 import json
 from collections.abc import Mapping, Sequence

@@ -23,9 +23,9 @@ from calibration.session.store import Store
 PLAN = Plan(least_prompt=8, most_prompt=64, output_tokens=(4,), blocks=2, repeats=2, most_repeats=2)
 
 
-def record(folder: Path, address: str, plan: Plan = PLAN, meter=None, **options) -> Store:
+def record(folder: Path, address: str, plan: Plan = PLAN, meter=None, *, stall_s=0.5, **options) -> Store:
     meter = meter or NoMeter()
-    endpoint = Endpoint(address, stall_s=0.5)
+    endpoint = Endpoint(address, stall_s=stall_s)
     try:
         return calibrate(endpoint, meter, folder, plan, self_test=self_test(meter, seconds=0.3), **options)
     finally:

@@ -1,0 +1,53 @@
+"""Laws of the calibration's commands: from a server to a profile with its figure, and errors in one message."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from calibration.profile import read_profile
+from scenarios.commands_calibration import register
+from tests.calibration.fault_server import fault_server
+
+
+@pytest.fixture(scope="module")
+def app():
+    found = typer.Typer()
+    register(found)
+    return found
+
+
+def run(app, *words, status=0):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def test_from_a_server_to_a_profile(app, tmp_path, monkeypatch):
+    """calibrate, then fit: a profile that reads back, and its figure; asked again nothing is measured twice."""
+    monkeypatch.setattr("calibration.sessions._LEAST_GROWTH", 0.0)  # this server takes no time for prompts
+    with fault_server("none", token_s=0.002) as address:
+        options = ("--url", address, "--meter", "none", "--least-prompt", 8, "--most-prompt", 64, "--output", "4,8")
+        said = run(app, "calibrate", "--out", tmp_path / "r", *options)
+        assert run(app, "calibrate", "--out", tmp_path / "r", *options) == said
+    assert "0 with faults" in said
+    run(app, "fit", tmp_path / "r", "--out", tmp_path / "p", "--device", "Test CPU", "--quantization", "f32")
+    profile = read_profile(tmp_path / "p" / "test-cpu--small--f32.json")
+    assert profile.provenance.latency == "measured"
+    assert (tmp_path / "p" / "test-cpu--small--f32.png").stat().st_size > 10_000
+    assert "valid" in run(app, "profiles", "validate", tmp_path / "p" / "test-cpu--small--f32.json")
+
+
+def test_profiles_are_listed_shown_compared(app):
+    """Every bundled profile is listed; two are compared with their scopes told apart; a near name is offered."""
+    assert "rtx-4090/gemma-7b/bf16" in run(app, "profiles", "list")
+    assert '"prefill_s"' in run(app, "profiles", "show", "rtx-4090/gemma-7b/bf16")
+    said = run(app, "profiles", "compare", "rtx-4090/gemma-7b/bf16", "agx-orin-64gb/gemma-7b/fp16")
+    assert len(said.splitlines()) >= 5
+    run(app, "profiles", "show", "rtx-4090/gemma-7b/bf1", status=2)
+
+
+def test_a_machine_without_a_meter_says_so(app):
+    """The self-test of no meter is no failure, and says that energies will be unknown; no endpoint is bad input."""
+    assert "unknown, not zero" in run(app, "meters", "test", "--quick", "--meter", "none")
+    run(app, "meters", "test", "--meter", "nvlm", status=2)
+    run(app, "calibrate", "--out", "x", "--url", "http://127.0.0.1:9", "--meter", "none", status=2)
