@@ -131,6 +131,8 @@ def train(
     from moe2.training import train_gate
 
     with bad_input():
+        if not out.absolute().parent.is_dir():
+            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
         table = _answers(answers)
         bar = Progress(console=Console(stderr=True), transient=True)
         with bar:

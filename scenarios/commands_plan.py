@@ -46,7 +46,7 @@ def plan_(  # noqa: PLR0917 - the command line's options
     with bad_input():
         check_replaceable(out)
         given = load(scenario, changes or [])
-        found = plan(given, ks=k or (1, 2, 3, 4), max_runs=max_runs, console=console)
+        found = plan(given, ks=k or None, max_runs=max_runs, console=console)
     summary = _summary(found)
     with bad_input((OSError,)), whole_folder(out) as folder:
         found.tried.to_parquet(folder / "tried.parquet")
@@ -88,7 +88,7 @@ def _summary(found: Plan) -> dict[str, Any]:
 def _print(found: Plan, out: Path) -> None:
     from scenarios.terminal import print_verdicts  # noqa: PLC0415
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if found.best is None or found.result is None:
         console.print(f"no plan: of {found.n_proposals} proposals that fit without load none holds under it")
         console.print("the reasons are in tried.parquet; relax a budget, lower the load, or add a device")

@@ -67,12 +67,14 @@ class Plan:
 
 
 def plan(
-    scenario: Scenario, *, ks: Sequence[int] = (1, 2, 3, 4), max_runs: int = 40, console: Console | None = None
+    scenario: Scenario, *, ks: Sequence[int] | None = None, max_runs: int = 40, console: Console | None = None
 ) -> Plan:
     """Return the best plan for a scenario whose router is free to choose; at most `max_runs` runs of the twin.
 
-    Raises ValueError for a scenario whose load names its experts, and for more than twelve experts.
+    `ks` are 1 to 4, or as many as there are experts, when None. Raises ValueError for a scenario whose load names its
+    experts, for more than twelve experts, and for a k that is none of 1 to their number.
     """
+    ks = range(1, min(4, len(scenario.file.experts)) + 1) if ks is None else ks
     search = _Search.of(scenario, ks, max_runs, console or Console(quiet=True))
     holding: list[tuple[Proposal, Result]] = []
     doubtful: list[tuple[Proposal, Result]] = []
@@ -123,6 +125,10 @@ class _Search:
         whole = assemble(replace(scenario, file=file))
         if whole.routing is None:
             raise ValueError(f"{scenario.source}: the load names the experts of each request: there is nothing to plan")
+        if wrong := [k for k in ks if not 1 <= k <= len(whole.all_experts)]:
+            raise ValueError(
+                f"k = {wrong[0]}: must be between 1 and the {len(whole.all_experts)} experts of the scenario"
+            )
         queue = proposals(whole.routing.problem, whole.all_experts, whole.requests_per_s, ks)
         return cls(
             scenario=scenario,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 __all__ = ["bad_input"]
 
@@ -22,5 +22,13 @@ def bad_input(
     try:
         yield
     except kinds as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"moe2: {escape(str(error))}", markup=True)
+        Console(stderr=True, soft_wrap=True).print(
+            Text(f"moe2: {_message(error)}")
+        )  # as it stands: no markup, no emoji
         raise typer.Exit(BAD_INPUT) from None
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}"
+    return str(error)

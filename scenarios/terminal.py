@@ -31,7 +31,7 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
     table.add_column("verdict")
     for v in verdicts:
         table.add_row(v.label, bound(v.budget, v.unit), _found(v), _between(v), Text(v.status, _STYLES[v.status]))
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(table)
     for note in dict.fromkeys(v.note for v in verdicts if v.note):
         labels = ", ".join(v.label.rpartition(", ")[2] for v in verdicts if v.note == note)
@@ -65,7 +65,7 @@ def print_scenarios(questions: Mapping[str, str]) -> None:
     table = _plain_table("scenario", "question")
     for name, question in questions.items():
         table.add_row(name, escape(question))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
 
 
 def print_accuracy(found: pd.DataFrame) -> None:
@@ -79,7 +79,7 @@ def print_accuracy(found: pd.DataFrame) -> None:
             _difference(row["diff_vs_best_single"], row["diff_low"], row["diff_high"]),
             _difference(row["diff_vs_majority"], row["majority_low"], row["majority_high"]),
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(table)
     console.print(
         f"{int(found['n'].iloc[0])} test questions. Differences are paired, in points, ± half of their 95 % interval. "
@@ -89,7 +89,7 @@ def print_accuracy(found: pd.DataFrame) -> None:
 
 def print_fits(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print what was fitted: coefficients, rows used and refused, error on lengths left out."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for profile in dict.fromkeys(row["profile"] for row in rows):
         table = _plain_table("quantity", numbers=("coefficients", "rows", "refused", "error"))
         table.title, table.title_justify = profile, "left"
