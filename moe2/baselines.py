@@ -1,12 +1,14 @@
 """What the gate is measured against: methods with the router's protocol, so that the twin can run them too."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moe2.answers import Answers
 from moe2.fusion import top_k
+from moe2.learned import category_best, confidence_vote, neighbours, regression
 from moe2.router import PooledAnswers, Router
 
 MAJORITY = "majority vote of all"
@@ -67,7 +69,9 @@ def oracle(*, pool: Answers, models: Sequence[str]) -> Router:
 
 
 def baselines(*, answers: Answers, pool: Answers, models: Sequence[str], k: int, seed: int = 0) -> list[Router]:
-    """Return the baselines: majority, average, random k, each single expert, oracle.
+    """Return the baselines: votes, random k, by category, the routers of scikit-learn, each single expert, oracle.
+
+    The routers of scikit-learn are left out where it is not installed (extra `gate`).
 
     Args:
         answers: holds the validation split, for calibration and ties.
@@ -79,10 +83,19 @@ def baselines(*, answers: Answers, pool: Answers, models: Sequence[str], k: int,
     return [
         majority_vote(answers=answers, pool=pool, models=models),
         average_of_all(answers=answers, pool=pool, models=models),
+        confidence_vote(answers=answers, pool=pool, models=models),
         random_experts(pool=pool, models=models, k=k, seed=seed),
+        category_best(answers=answers, pool=pool, models=models),
+        *_fitted(answers, pool, models, k),
         *(single_expert(pool=pool, models=models, expert=expert) for expert in range(len(models))),
         oracle(pool=pool, models=models),
     ]
+
+
+def _fitted(answers: Answers, pool: Answers, models: Sequence[str], k: int) -> list[Router]:
+    if find_spec("sklearn") is None or not answers.rows("train").size:
+        return []
+    return [learn(answers=answers, pool=pool, models=models, k=k) for learn in (neighbours, regression)]
 
 
 def _validation_accuracy(answers: Answers, models: Sequence[str]) -> NDArray[np.float64]:

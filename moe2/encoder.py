@@ -31,23 +31,48 @@ def prompt_text(question: str, options: Sequence[str]) -> str:
     return "\n".join([question, *lettered])
 
 
-def embed(texts: Sequence[str], *, batch: int = 64, progress: bool = False) -> NDArray[np.float32]:
-    """Return the unit-length embeddings (n, 384) of `texts`; one call loads the weights once, so pass all.
+def embed(
+    texts: Sequence[str], *, batch: int = 64, progress: bool = False, folder: Path | None = None
+) -> NDArray[np.float32]:
+    """Return the unit-length embeddings (n, dimensions) of `texts`; one call loads the weights once, so pass all.
 
-    Raises ModuleNotFoundError when the extra `encoder` is not installed, ValueError when the installed weights
-    are not the pinned ones or when a text is empty.
+    `folder` is any folder that sentence-transformers saved; the pinned weights (384 dimensions) when None. Raises
+    ModuleNotFoundError when the extra `encoder` is not installed, ValueError when the installed weights are not the
+    pinned ones, when the folder holds no encoder, or when a text is empty.
     """
     empty = [i for i, text in enumerate(texts) if not text.strip()]
     if empty:
         raise ValueError(f"text {empty[0]} is empty: nothing to embed; leave the prompt out")
     if not texts:
         return np.empty((0, DIMENSIONS), dtype=np.float32)
-    folder = _weights_folder()
+    given, folder = folder is not None, folder or _weights_folder()
+    if given:
+        identity(folder)  # refuses a folder without weights
     sentence_transformers = _require("sentence_transformers")
     # local_files_only: a folder is given, so a look at the network could only fail or surprise
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    vectors = model.encode(list(texts), batch_size=batch, show_progress_bar=progress, convert_to_numpy=True)
+    vectors = model.encode(
+        list(texts), batch_size=batch, show_progress_bar=progress, convert_to_numpy=True, normalize_embeddings=given
+    )
     return np.asarray(vectors, dtype=np.float32)  # (n, 384)
+
+
+def identity(folder: Path | None = None) -> str:
+    """Return the identity of an encoder, which answers and gates carry: name and hash of its weights.
+
+    Raises ValueError for a folder that holds no weights.
+    """
+    if folder is None:
+        return IDENTITY
+    files = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".bin"} or p.name == "tokenizer.json")
+    if not any(p.suffix != ".json" for p in files):
+        raise ValueError(
+            f"{folder}: no encoder there (no model.safetensors); give a folder that sentence-transformers saved"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return f"{folder.resolve().name} sha256:{digest.hexdigest()}"
 
 
 def _require(module: str) -> Any:

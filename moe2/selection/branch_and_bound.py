@@ -24,6 +24,7 @@ from moe2.selection.settle import settle
 CLOSED = 5e-10  # nats: a part worth at most this much more is not searched
 ROOT_ROUNDS, NODE_ROUNDS = 20, 5
 POOL = 256  # duals kept for quick bounds
+EXCHANGED = 128  # experts up to which subsets are improved by exchanges
 
 
 def branch_and_bound(
@@ -174,8 +175,13 @@ class Search:
         self.pool.append(solved.dual)
         del self.pool[:-POOL]
         if root or self.n_nodes % 8 == 0:
-            self.offer(self.growth.improved(self.growth.packed(solved.y + 2.0 * part.inside)))
+            self.round(solved.y + 2.0 * part.inside)
         return solved
+
+    def round(self, scores: NDArray[np.float64]) -> None:
+        """Offer the experts of the largest scores that fit together, improved by exchanges where that is quick."""
+        packed = self.growth.packed(scores)
+        self.offer(self.growth.improved(packed) if packed and self.growth.n_experts <= EXCHANGED else packed)
 
     def known_dual(self, inside: NDArray[np.bool_], possible: NDArray[np.bool_]) -> Dual | None:
         """Return a dual found elsewhere that closes this part, None if there is none."""

@@ -7,12 +7,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from moe2.selection.branch_and_bound import Search
+from moe2.selection.branch_and_bound import EXCHANGED, Search
 from moe2.selection.growth import Floats, Growth
 from moe2.selection.problem import Problem
 from moe2.selection.result import Selection
-
-IMPROVED = 128  # experts up to which exchanges are tried afterwards
 
 
 def greedy(problem: Problem, *, time_limit_s: float = inf) -> Selection:
@@ -26,7 +24,7 @@ def greedy(problem: Problem, *, time_limit_s: float = inf) -> Selection:
     if search.growth.addable(()).any():
         for per_cost in (False, True):
             search.offer(lazy_greedy(search.growth, per_cost=per_cost))
-        search.offer(search.growth.improved(search.chosen) if search.growth.n_experts <= IMPROVED else search.chosen)
+        search.offer(search.growth.improved(search.chosen) if search.growth.n_experts <= EXCHANGED else search.chosen)
         search.bound_root()
     return search.result("greedy", len(search.chosen))
 

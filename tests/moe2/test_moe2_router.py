@@ -247,7 +247,7 @@ def test_evaluation_marks_what_each_row_is(accuracy):
     assert accuracy["kind"].value_counts().to_dict() == {
         "single expert": 8,
         "router": 4,
-        "baseline": 3,
+        "baseline": 7,
         "unreachable": 1,
     }
     best = accuracy[accuracy["note"].str.contains("best single")]
