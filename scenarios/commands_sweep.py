@@ -1,4 +1,4 @@
-"""The commands that ask what if: `moe2 sweep`, `moe2 capacity`, `moe2 sensitivity`, `moe2 whatif`."""
+"""The commands that ask what if: `moe2 sweep`, `capacity`, `whatif`, `versus`."""
 
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from scenarios.sweeping import Backend
+    from scenarios.sweeping import Backend, Sweep
 
 __all__ = ["register"]
 
@@ -31,7 +31,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    app.command()(sweep)
+    for command in (sweep, capacity, whatif, versus):
+        app.command()(command)
 
 
 def sweep(  # noqa: PLR0917 - the command line's options
@@ -71,6 +72,116 @@ def sweep(  # noqa: PLR0917 - the command line's options
         kept = Cache(folder=cache or out / "cache")
         perform_sweep(plan, out, cache=kept, backend=where, figures=figures, console=console)
     _print_points(out, plan.keys, as_json=as_json)
+
+
+def capacity(  # noqa: PLR0917 - the command line's options
+    scenario: ScenarioArg,
+    out: Out,
+    changes: Changes = None,
+    tolerance: Annotated[float, typer.Option(help="How close the two edges are found, relative.")] = 0.05,
+    cache: CacheDir = None,
+    engine: EngineName = "compiled",
+    as_json: AsJson = False,
+) -> None:
+    """Find how many users, or which rate, until a budget breaks.
+
+    The experts that the scenario keeps stay; the load is doubled or halved, then bisected, under the same chance. The
+    answer is the largest load at which every budget holds and the smallest at which one is violated. Users are counted
+    when the load is given per user (requests_per_s_per_user). Exit status: 0 done, 2 bad input.
+
+    Example: moe2 capacity testbed --set router.k=1 --out runs/capacity
+    """
+    from scenarios.cache import Cache
+    from scenarios.capacity import find_capacity, write_capacity
+    from scenarios.cli import bad_input
+    from scenarios.sweeping import Backend, check_out
+    from twin.world import engine_of
+
+    console = Console(stderr=True)
+    with bad_input():
+        check_out(out)
+        kept = Cache(folder=cache or out / "cache")
+        found = find_capacity(
+            scenario,
+            changes or [],
+            tolerance=tolerance,
+            engine=engine_of(engine),
+            cache=kept,
+            backend=Backend(),
+            console=console,
+        )
+        write_capacity(found, out, cache=kept, console=console)
+    _print_points(out, found.sweep.keys, as_json=as_json)
+    if not as_json:
+        print(found.words)
+
+
+def whatif(  # noqa: PLR0917 - the command line's options
+    scenario: ScenarioArg,
+    out: Out,
+    changes: Changes = None,
+    jobs: Jobs = 2,
+    cache: CacheDir = None,
+    engine: EngineName = "compiled",
+    as_json: AsJson = False,
+) -> None:
+    """Ask what if a device fails, prompts grow twice as long, or the load doubles.
+
+    Every variant keeps the experts that the scenario keeps, and pairs with the scenario as it is. Exit status: 0 done,
+    2 bad input.
+
+    Example: moe2 whatif testbed --set router.k=1 --out runs/whatif
+    """
+    from scenarios.cli import bad_input
+    from scenarios.questions import what_ifs
+    from twin.world import engine_of
+
+    with bad_input():
+        plan = what_ifs(scenario, changes or [], engine=engine_of(engine))
+    _ask(plan, out, jobs=jobs, cache=cache, as_json=as_json)
+
+
+def versus(  # noqa: PLR0917 - the command line's options
+    one: ScenarioArg,
+    other: ScenarioArg,
+    out: Out,
+    changes: Changes = None,
+    jobs: Jobs = 2,
+    cache: CacheDir = None,
+    engine: EngineName = "compiled",
+    as_json: AsJson = False,
+) -> None:
+    """Ask which of two scenarios is better, paired: both run under the first one's seeds.
+
+    --set changes both. Exit status: 0 done, 2 bad input.
+
+    Example: moe2 versus testbed orin-only --out runs/versus
+    """
+    from scenarios.cli import bad_input
+    from scenarios.questions import versus as both
+    from twin.world import engine_of
+
+    with bad_input():
+        plan = both(one, other, changes or [], engine=engine_of(engine))
+    _ask(plan, out, jobs=jobs, cache=cache, as_json=as_json)
+
+
+def _ask(plan: Sweep, out: Path, *, jobs: int, cache: Path | None, as_json: bool) -> None:
+    """Perform a sweep over variants and print the paired differences beside its points."""
+    import pandas as pd
+
+    from scenarios.cache import Cache
+    from scenarios.cli import bad_input
+    from scenarios.sweeping import Backend, check_out, perform_sweep
+    from scenarios.terminal_sweep import print_differences
+
+    with bad_input():
+        check_out(out)
+        kept = Cache(folder=cache or out / "cache")
+        perform_sweep(plan, out, cache=kept, backend=Backend(n_jobs=jobs), figures=True, console=Console(stderr=True))
+    _print_points(out, plan.keys, as_json=as_json)
+    if not as_json:
+        print_differences(pd.read_parquet(out / "sweep.parquet"), plan.base.file.budgets.delay_statistic)
 
 
 def _backend(name: str, scheduler: str | None, jobs: int) -> Backend:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Point", "Sweep", "collect", "perform_sweep", "prepare_sweep"]
 
 TABLES = ("sweep", "points", "replications", "verdicts")
-_WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", "figures", "cache"}
+_WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", "capacity.json", "figures", "cache"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

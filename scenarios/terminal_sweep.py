@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -12,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from scenarios.numbers import DASH, percent, quantity
+from scenarios.numbers import DASH, number, percent, quantity
 
-__all__ = ["print_points"]
+__all__ = ["print_differences", "print_points"]
 
 SHOWN = 40
 _STYLES = {"holds": "green", "violated": "red", "undecided": "yellow", "infeasible": "red"}
@@ -24,7 +25,9 @@ def print_points(points: pd.DataFrame, keys: Sequence[str]) -> None:
     """Print the points with accuracy, delay, energy and verdict; what is infeasible with its reason once."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for key in keys:
-        table.add_column(escape(key.rpartition(".")[2]), justify="right", max_width=18, overflow="fold")
+        table.add_column(
+            escape(key.rpartition(".")[2]), justify="right", max_width=18 if len(keys) > 1 else 26, overflow="fold"
+        )
     statistic = points["delay_statistic"].iloc[0]
     for column in ("accuracy", f"delay {statistic}", "used", "energy", "used"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -49,6 +52,34 @@ def print_points(points: pd.DataFrame, keys: Sequence[str]) -> None:
     )
     for reason in dict.fromkeys(points.loc[points["status"] == "infeasible", "reason"]):
         console.print(f"infeasible: {escape(reason)}")
+
+
+def print_differences(table: pd.DataFrame, statistic: str) -> None:
+    """Print each variant's paired difference to the first one, with half of its 95 % interval."""
+    metrics = {"accuracy": ("accuracy", 100, "points"), f"delay_{statistic}_s": (f"delay {statistic}", 1, "s")}
+    metrics["energy_j_per_request"] = ("energy", 1, "J per request")
+    shown = Table(
+        title="difference to the first, paired", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    shown.add_column("variant", max_width=26, overflow="fold")
+    for words, _, unit in metrics.values():
+        shown.add_column(f"{words}, {unit}", justify="right")
+    of_all = table[table["category"] == "all"].to_dict("records")
+    found = {(row["point"], row["metric"]): row for row in of_all}
+    for point, variant in dict(zip(table["point"], table["variant"], strict=True)).items():
+        if point > 0:
+            cells = [_difference(found.get((point, m)), scale) for m, (_, scale, _) in metrics.items()]
+            shown.add_row(escape(str(variant)), *cells)
+    Console(highlight=False).print(shown)
+
+
+def _difference(row: Mapping[Hashable, Any] | None, scale: float) -> str:
+    if row is None or math.isnan(row["difference"]):
+        return DASH
+    sign = "+" if row["difference"] > 0 else ""
+    half = (row["difference_high"] - row["difference_low"]) / 2
+    spread = "" if math.isnan(half) else f" ±{number(scale * half)}"
+    return f"{sign}{number(scale * row['difference'])}{spread}"
 
 
 def _cell(value: float, unit: str) -> str:

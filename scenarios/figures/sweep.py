@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
+from scenarios.figures.questions import draw_variants
+from scenarios.figures.responses import Response, responses
 from scenarios.figures.style import (
     BLUE,
     BUDGET,
@@ -41,42 +42,17 @@ MAX_LINES = 6
 _LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, INK)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
-    """One thing that a sweep answers: its column, the words for it, and the line that it must not cross."""
-
-    column: str
-    words: str
-    scale: float = 1.0
-    bound: float | None = None
-
-
 def draw_sweep(points: pd.DataFrame, keys: Sequence[str], folder: Path) -> list[Figure]:
     """Draw a sweep's points table as PNG files in `folder`; the same table gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     points = points.replace([np.inf, -np.inf], np.inf)
+    if list(keys) == ["variant"]:
+        return [draw_variants(points, folder)]
     varied = [k for k in keys if points[k].nunique() > 1]
     with house_style():
         figures = [_draw_curves(points, key, varied, folder) for key in varied]
         figures += [_draw_heat_map(points, pair, varied, folder) for pair in itertools.combinations(varied, 2)]
         return [*figures, _draw_front(points, varied, folder)]
-
-
-def responses(points: pd.DataFrame) -> list[Response]:
-    """Return accuracy, delay and energy; the last two as shares of their budgets where there are any."""
-    statistic = str(points["delay_statistic"].iloc[0])
-    found = [Response(column="accuracy", words="accuracy, %", scale=100)]
-    if points["delay_use"].notna().any():
-        found.append(
-            Response(column="delay_use", words=f"delay {statistic},\n% of its tightest budget", scale=100, bound=100)
-        )
-    else:
-        found.append(Response(column="delay_s", words=f"delay {statistic}, s"))
-    if points["energy_use"].notna().any():
-        found.append(Response(column="energy_use", words="energy per request,\n% of its budget", scale=100, bound=100))
-    else:
-        found.append(Response(column="energy_j_per_request", words="energy, J per request"))
-    return found
 
 
 def _draw_curves(points: pd.DataFrame, key: str, varied: Sequence[str], folder: Path) -> Figure:

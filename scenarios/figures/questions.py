@@ -1,0 +1,130 @@
+"""Pictures of planners' questions: variants side by side, and the load at which a budget breaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+from scenarios.figures.responses import Response, responses
+from scenarios.figures.style import (
+    BLUE,
+    BUDGET,
+    DOTS_PER_IN,
+    GREEN,
+    GREY,
+    ORANGE,
+    WIDTH_IN,
+    Figure,
+    house_style,
+    legend_below,
+    name_rows,
+    new_canvas,
+    save,
+)
+from scenarios.numbers import number
+
+__all__ = ["draw_capacity", "draw_variants"]
+
+_STATUS = {"holds": GREEN, "undecided": ORANGE, "violated": BUDGET}
+
+
+def draw_variants(points: pd.DataFrame, folder: Path) -> Figure:
+    """Draw accuracy, delay and energy of named variants side by side, with intervals and budget lines."""
+    shown = responses(points)
+    names = points["variant"].astype(str).tolist()
+    with house_style():
+        height_in = 1.6 + 0.36 * len(names)
+        canvas = Canvas(figsize=(WIDTH_IN * 1.4, height_in), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
+        FigureCanvasAgg(canvas)
+        panels = canvas.subplots(1, len(shown), sharey=True)
+        for axes, response in zip(panels, shown, strict=True):
+            _draw_rows(axes, points, response)
+        name_rows(panels[0], names)
+        return save(canvas, folder, "variants", alt=_variants_alt(points), caption=_VARIANTS)
+
+
+_VARIANTS = (
+    "Each row is a variant; the first is the one that the others are compared with. Lines are the intervals of the "
+    "figures; the colour is the verdict of all budgets together, the dashed line the budget. A triangle at the right "
+    "edge is a figure without a bound."
+)
+
+
+def _draw_rows(axes: Axes, points: pd.DataFrame, response: Response) -> None:
+    for row, point in enumerate(points.to_dict("records")):
+        colour = _STATUS.get(point["status"], GREY)
+        value, low, high = (response.scale * point[f"{response.column}{end}"] for end in ("", "_low", "_high"))
+        if np.isposinf(value):
+            axes.plot(0.98, row, marker=">", color=colour, transform=axes.get_yaxis_transform(), clip_on=False)
+            continue
+        if np.isfinite(low) and np.isfinite(high):
+            axes.plot([low, high], [row, row], color=colour, linewidth=1.5, alpha=0.6)
+        axes.plot(value, row, marker="o", markersize=5, color=colour)
+    if response.bound is not None:
+        axes.axvline(response.bound, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)))
+    values = response.scale * points[response.column].to_numpy(dtype=float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if response.column != "accuracy" and len(values) and values.max() > 20 * values.min():
+        axes.set_xscale("log")
+    axes.set_xlabel(response.words, fontsize=9)
+    axes.tick_params(length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _variants_alt(points: pd.DataFrame) -> str:
+    words = ", ".join(f"{p['variant']} {p['status']}" for p in points.to_dict("records"))
+    return f"Rows of accuracy, delay and energy of {len(points)} variants: {words}."
+
+
+def draw_capacity(
+    points: pd.DataFrame, key: str, *, unit: str, holds: float | None, breaks: float | None, folder: Path
+) -> Figure:
+    """Draw the use of the budgets against the load, and the band in which one of them breaks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with house_style():
+        canvas, axes = new_canvas(3.6)
+        x = points[key].to_numpy(dtype=float)
+        for name, colour in (("delay", BLUE), ("energy", GREEN)):
+            _draw_use(axes, x, points, name, colour)
+        axes.axhline(100, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)), label="budget")
+        if holds is not None and breaks is not None:
+            axes.axvspan(holds, breaks, color=ORANGE, alpha=0.25, linewidth=0, label="between: not decided")
+        axes.set_xscale("log")
+        values = points[["delay_use", "energy_use"]].to_numpy(dtype=float)
+        if np.isfinite(values).any() and np.nanmax(values[np.isfinite(values)]) > 5:
+            axes.set_yscale("log")
+        axes.grid(visible=True, axis="both")
+        axes.set(xlabel=unit, ylabel="% of the tightest budget", title="How much load until a budget breaks")
+        legend_below(canvas, axes, columns=4)
+        return save(canvas, folder, "capacity", alt=_capacity_alt(unit, holds, breaks), caption=_CAPACITY)
+
+
+_CAPACITY = (
+    "Each dot is a load that was simulated, every one under the same chance, with the interval of its figure; "
+    "triangles at the upper edge have no bound. Left of the band every budget holds, right of it one is violated."
+)
+
+
+def _draw_use(axes: Axes, x: NDArray[np.float64], points: pd.DataFrame, name: str, colour: str) -> None:
+    y, low, high = (100 * points[f"{name}_use{end}"].to_numpy(dtype=float) for end in ("", "_low", "_high"))
+    if np.isnan(y).all():
+        return
+    finite = np.isfinite(y)
+    axes.plot(x[finite], y[finite], color=colour, marker="o", markersize=4, linewidth=1.2, label=name)
+    known = finite & np.isfinite(low) & np.isfinite(high)
+    axes.vlines(x[known], low[known], high[known], color=colour, alpha=0.35, linewidth=2.5)
+    for place in x[np.isposinf(y)]:
+        axes.plot(place, 0.97, marker="^", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _capacity_alt(unit: str, holds: float | None, breaks: float | None) -> str:
+    lower = "at no load tried does every budget hold" if holds is None else f"every budget holds up to {number(holds)}"
+    upper = "none was seen to break" if breaks is None else f"one is violated from {number(breaks)}"
+    return f"Use of the budgets against the load in {unit}: {lower}; {upper}."
