@@ -13,6 +13,7 @@ import pandas as pd
 from calibration.draws import is_uncertain
 from moe2.evaluation import evaluate
 from moe2.selection import Candidate, Problem, Selection
+from moe2.selection.objective import Scorer
 from scenarios.plant import energy_gap
 from scenarios.provenance import caveats, errors, source
 from scenarios.replicating import Assembly
@@ -156,20 +157,17 @@ def _broken(problem: Problem, candidate: Candidate) -> str:
 
 
 def _why_left_out(routing: Routing, name: str) -> str:
+    """Return what adding one expert to the chosen subset would break, or that it would not help."""
     found, problem = routing.selection, routing.problem
     if found is None:
         return "not named by the scenario"
     i = problem.experts.index(name)
     if i in found.left_out:
         return "its energy is not known, so it cannot be shown to fit the energy budget"
-    larger = tuple(sorted((*found.subset, i)))
-    for candidate in found.refused:
-        if candidate.subset == larger:
-            return f"adding it {_broken(problem, candidate)}"
-    for candidate in found.alternatives:
-        if candidate.subset == larger:
-            return "adding it does not make the answers more likely to be right"
-    return "no better subset that holds the budgets contains it"
+    larger = Scorer.of(problem, "fused").candidate(tuple(sorted((*found.subset, i))))
+    if broken := _broken(problem, larger):
+        return f"adding it {broken}"
+    return f"adding it makes right answers no likelier ({larger.value:.4f} against {found.value:.4f})"
 
 
 def _profile_row(expert: Expert) -> dict[str, Any]:
