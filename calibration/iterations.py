@@ -1,0 +1,155 @@
+"""Batched iterations composed from kernel tables: prompt chunks and decoding sequences together, as engines run them.
+
+Source of the form: DESIGN, "The server (twin)", scheduler `chunked`: d + e·B + f·C, c·((s+n)² - s²) for each chunk, and
+a linear cost of prompt tokens that is e up to the knee and b beyond it.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.costs import Costs
+from calibration.evidence import coefficients
+from calibration.fit import Fit, fit_relative
+from calibration.sources.csv_table import Kind, read_table
+from calibration.sources.vllm_kernels import (
+    ATTENTION_COLUMNS,
+    DECODER_LAYER,
+    DENSE_COLUMNS,
+    HEADS,
+    ONCE,
+    PER_SEQUENCE_COLUMNS,
+)
+
+Floats = NDArray[np.float64]
+
+KNEES = (0, 64, 128, 192, 256, 320, 384, 512)
+"""Token counts that are tried as the knee; the fit with the least mean misfit wins."""
+ROWS_OF_A_KIND = 2000
+"""Iterations of each kind that a fit weighs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iterations:
+    """Iterations and their length; every column is (n,).
+
+    Decoding sequences and their summed context; prompt tokens in the iteration, and those of the prompt done before.
+    """
+
+    sequences: Floats
+    context_tokens: Floats
+    chunk_tokens: Floats
+    chunk_done: Floats
+    seconds: Floats
+
+    def within(self, *, max_batch: int, token_budget: int, kv_capacity_tokens: int) -> "Iterations":
+        """Return the iterations that an engine of these limits can run."""
+        kept = (self.sequences <= max_batch) & (self.sequences + self.chunk_tokens <= token_budget)
+        kept &= self.context_tokens + self.chunk_tokens + self.chunk_done <= kv_capacity_tokens
+        return self.rows(np.flatnonzero(kept))
+
+    def rows(self, rows: NDArray[np.intp]) -> "Iterations":
+        """Return the given rows, in their order."""
+        return Iterations(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationFit:
+    """Costs and knee of an engine's iterations, and how well they fit them."""
+
+    costs: Costs
+    knee_tokens: int
+    fit: Fit
+
+
+def compose_iterations(dense: Path, attention: Path, per_sequence: Path, *, layers: int) -> Iterations:
+    """Return every iteration that the attention table timed, with the kernels around it for so many decoder layers.
+
+    A chunk's last token and every decoding sequence pass the output layer. Raises ValueError naming the file.
+    """
+    rows = read_table(attention, ATTENTION_COLUMNS)
+    chunk, sequences = rows["prefill_chunk"].astype(np.float64), rows["n_decode"].astype(np.float64)
+    by_tokens, by_sequences = (
+        _curves(dense, DENSE_COLUMNS, "tokens"),
+        _curves(per_sequence, PER_SEQUENCE_COLUMNS, "sequences"),
+    )
+    tokens, heads = chunk + sequences, sequences + (chunk > 0)
+    around_s = np.zeros(len(tokens))
+    for name in HEADS:
+        around_s += np.interp(heads, *by_sequences[name])
+    for name, times in {**dict.fromkeys(ONCE, 1), **{k: layers * n for k, n in DECODER_LAYER.items()}}.items():
+        around_s += times * np.interp(tokens, *by_tokens[name])
+    timed = tokens > 0
+    return Iterations(
+        sequences=sequences[timed],
+        context_tokens=(sequences * rows["kv_decode"])[timed],
+        chunk_tokens=chunk[timed],
+        chunk_done=rows["kv_prefill"][timed].astype(np.float64),
+        seconds=(around_s + layers * rows["time_us"] / 1e6)[timed],
+    )
+
+
+def fit_iterations(iterations: Iterations) -> IterationFit:
+    """Return the costs and the knee with the least mean relative misfit, coefficients of at least 0.
+
+    Iterations of decoding alone, of a prompt alone and of both weigh alike, however many of each were timed: a table
+    over four lengths has nearly all its rows mixed, while an engine runs mostly decode iterations.
+    """
+    balanced = iterations.rows(_balanced(iterations))
+    fits = {knee: fit_relative(_terms(balanced, knee), balanced.seconds) for knee in KNEES}
+    knee = min(fits, key=lambda k: (_misfit(fits[k]), k))
+    base, per_sequence, per_context_token, linear, square = coefficients(fits[knee])
+    return IterationFit(
+        costs=Costs(
+            prefill=(base, linear, square),
+            base=base,
+            per_sequence=per_sequence,
+            per_context_token=per_context_token,
+        ),
+        knee_tokens=knee,
+        fit=fits[knee],
+    )
+
+
+def _curves(path: Path, columns: dict[str, Kind], size: str) -> dict[str, tuple[Floats, Floats]]:
+    """Return (sizes, seconds) of each kernel."""
+    table = read_table(path, columns)
+    curves = {}
+    for name in (*DECODER_LAYER, *ONCE) if size == "tokens" else HEADS:
+        own = table["layer"] == name
+        if not own.any():
+            raise ValueError(f"{path}: no rows for the kernel {name!r}")
+        order = np.argsort(table[size][own], kind="stable")
+        curves[name] = (table[size][own][order].astype(np.float64), table["time_us"][own][order] / 1e6)
+    return curves
+
+
+def _balanced(iterations: Iterations) -> NDArray[np.intp]:
+    """Return about as many rows of each kind of iteration: the rare ones repeated, the others drawn, seed 0."""
+    decodes, prompts = iterations.sequences > 0, iterations.chunk_tokens > 0
+    kinds = [np.flatnonzero(kind) for kind in (decodes & ~prompts, prompts & ~decodes, decodes & prompts)]
+    chance = np.random.default_rng(0)
+    return np.concatenate(
+        [
+            np.tile(kind, round(ROWS_OF_A_KIND / len(kind)))
+            if len(kind) < ROWS_OF_A_KIND
+            else chance.permutation(kind)[:ROWS_OF_A_KIND]
+            for kind in kinds
+            if len(kind)
+        ]
+    )
+
+
+def _terms(iterations: Iterations, knee: int) -> Floats:
+    """Return the terms of d, e, f, b and c, shape (n, 5)."""
+    B, n, s = iterations.sequences, iterations.chunk_tokens, iterations.chunk_done
+    light = np.clip(knee - B, 0.0, n)
+    columns = (np.ones_like(B), B + light, iterations.context_tokens, n - light, (s + n) ** 2 - s**2)
+    return cast("Floats", np.stack(columns, axis=-1))
+
+
+def _misfit(fit: Fit) -> float:
+    return float(np.mean(np.abs(fit.residuals)))

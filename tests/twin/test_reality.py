@@ -1,0 +1,42 @@
+"""The twin against a recorded server, and the fit of iterations against the form that it assumes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from calibration.iterations import Iterations, fit_iterations
+from tools.results_twin import fitted, replayed
+
+
+def test_a_real_server_replayed_is_near(data):
+    """With costs from kernel tables alone: TPOT and E2E within 10 %, TTFT within 20 %, all on the fast side."""
+    for name, (measured, simulated) in replayed(data, fitted(data)).items():
+        error = simulated.mean() / measured.mean() - 1
+        assert {"TTFT": -0.2, "TPOT": -0.1, "E2E": -0.1}[name] < error < 0, f"{name}: {error:+.3f}"
+
+
+def test_iterations_of_the_assumed_form_give_their_costs_back():
+    """Exact iterations of known costs and knee are fitted exactly."""
+    chance = np.random.default_rng(2)
+    n, d, e, f, b, c, knee = 600, 0.01, 2e-5, 9e-8, 3e-5, 1e-9, 256
+    B, chunk = chance.integers(0, 128, n) * (chance.random(n) < 0.6), chance.integers(1, 1500, n)
+    chunk = chunk * ((B == 0) | (chance.random(n) < 0.5))
+    C, done = B * chance.integers(1, 4000, n), chance.integers(0, 8000, n) * (chunk > 0)
+    light = np.clip(knee - B, 0, chunk)
+    seconds = d + e * (B + light) + f * C + b * (chunk - light) + c * ((done + chunk) ** 2 - done**2.0)
+    columns = {"sequences": B, "context_tokens": C, "chunk_tokens": chunk, "chunk_done": done, "seconds": seconds}
+    found = fit_iterations(Iterations(**{name: column.astype(np.float64) for name, column in columns.items()}))
+    assert found.knee_tokens == knee
+    assert dataclasses.astuple(found.costs) == ((d, b, c), d, e, f) or np.allclose(
+        [*found.costs.prefill, *found.costs.decode], [d, b, c, d, e, f], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("limit", "kept"), [({"max_batch": 2}, 2), ({"token_budget": 10}, 2), ({}, 3)])
+def test_only_iterations_that_an_engine_can_run_are_kept(limit, kept):
+    """An iteration beyond the slots, the token budget or the memory is left out."""
+    columns = {"sequences": [1, 2, 3], "context_tokens": [9, 9, 9], "chunk_tokens": [5, 9, 0], "chunk_done": [0, 0, 0]}
+    iterations = Iterations(**{k: np.array(v, dtype=np.float64) for k, v in columns.items()}, seconds=np.ones(3))
+    limits = {"max_batch": 9, "token_budget": 99, "kv_capacity_tokens": 99, **limit}
+    assert len(iterations.within(**limits).seconds) == kept
