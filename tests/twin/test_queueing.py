@@ -1,8 +1,13 @@
 """The twin obeys queueing theory where it is a queue that theory solves."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
 from scipy import stats
-from twin_plant import expert, legs_to_all, profile, prompt_pool, requests_at
+from twin_plant import expert, legs_to_all, profile, prompt_pool, requests_at, run_all
 
 from twin.load import poisson_requests
 from twin.network import Network
@@ -51,3 +56,81 @@ def test_one_slot_and_constant_service_wait_as_pollaczek_and_khinchine_say():
 def test_users_who_hardly_load_a_server_do_not_wait():
     """As the load goes to 0 so does the wait."""
     assert max(mean_waits_s(0.001, 0.4, replications=3, n=300)) < 0.002
+
+
+def played(arrived_s, prompts, outputs, server, **kwargs):
+    return run_all(requests_at(arrived_s, prompts, outputs), server, **kwargs)
+
+
+def test_exponential_service_waits_as_an_mm1_queue():
+    """M/M/1: with prefill 0 and a geometric number of equal iterations, the mean time in system is 1/(mu - lambda).
+
+    Service of O tokens is O - 1 iterations of step_s each: geometric with small steps, so nearly exponential; the exact
+    mean wait of such service follows from Pollaczek and Khinchine and is what is compared.
+    """
+    step_s, mean_n, load, n = 0.01, 100, 0.6, 4000
+    waits_s, expected_s = [], []
+    for seed in range(12):
+        chance = np.random.default_rng(seed)
+        services = chance.geometric(1 / mean_n, n)
+        arrived_s = np.cumsum(chance.exponential(mean_n * step_s / load, n))
+        server = expert(profile((0.0, 0.0, 0.0), (step_s, 0.0, 0.0)))
+        out = played(arrived_s, [1] * n, services + 1, server).outcomes
+        waits_s.append(float((out.started_s - out.arrived_s)[n // 10 :].mean()))
+        second = step_s**2 * (2 - 1 / mean_n) * mean_n**2  # E[S²] of a geometric number of steps
+        expected_s.append(load / (mean_n * step_s) * second / (2 * (1 - load)))
+    half = stats.t.ppf(0.9995, 11) * stats.sem(waits_s)
+    assert abs(np.mean(waits_s) - expected_s[0]) < half
+    assert expected_s[0] == pytest.approx(load / (1 - load) * mean_n * step_s, rel=0.01)  # M/M/1's own formula
+    assert half < 0.3 * expected_s[0]
+
+
+@pytest.mark.parametrize("scheduler", ["prefill_first", "chunked"])
+def test_littles_law_and_utilisation(scheduler):
+    """The mean number in the system is arrival rate times mean time there; a lone slot is busy lambda E[S]."""
+    chance = np.random.default_rng(8)
+    n = 2000
+    arrived_s = np.sort(chance.uniform(0, 4000, n))
+    prompts, outputs = chance.integers(1, 50, n), chance.integers(1, 40, n)
+    costs = profile((0.02, 1e-3, 0.0), (0.03, 2e-3, 1e-5))
+    out = played(arrived_s, prompts, outputs, expert(costs, max_batch=8, scheduler=scheduler)).outcomes
+    events = np.concatenate([out.arrived_s, out.finished_s])
+    steps = np.concatenate([np.ones(n), -np.ones(n)])[np.argsort(events, kind="stable")]
+    times = np.sort(events)
+    area = float((np.cumsum(steps)[:-1] * np.diff(times)).sum())
+    assert area == pytest.approx(float((out.finished_s - out.arrived_s).sum()), rel=1e-9)
+    alone = played(arrived_s, prompts, outputs, expert(costs, max_batch=1))
+    assert alone.busy_s[0] == pytest.approx(float(costs.seconds.leg_of(prompts, outputs).sum()), rel=1e-9)
+
+
+def test_a_large_batch_is_insensitive_to_the_service_distribution():
+    """Without cost per sequence a batch is M/G/∞: the mean time in system is E[S], whatever the distribution.
+
+    A leg waits for the boundary under way, so it is longer by at most an iteration.
+    """
+    step_s, n = 0.01, 3000
+    for outputs in (np.full(n, 101), np.random.default_rng(1).geometric(1 / 100, n) + 1):
+        arrived_s = np.cumsum(np.random.default_rng(2).exponential(0.05, n))
+        server = expert(profile((0.0, 0.0, 0.0), (step_s, 0.0, 0.0)), max_batch=n)
+        out = played(arrived_s, [1] * n, outputs, server).outcomes
+        extra_s = (out.finished_s - out.arrived_s) - (outputs - 1) * step_s
+        assert extra_s.min() > -1e-6
+        assert extra_s.max() < step_s + 1e-6
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
+    """A run with noise, written by two processes of their own, gives byte-identical tables."""
+    code = (
+        "import sys; from pathlib import Path; sys.path[:0] = ['tests/twin', '.']; import numpy as np;"
+        "from twin_plant import *; from twin.tables import tabulate, write_tables;"
+        "e = expert(profile((0.1, 0.01, 0.0), (0.1, 0.01, 1e-4), residuals=((0.2, -0.1), (0.3, -0.2))), max_batch=4, "
+        "noise=True); r = requests_at(list(np.arange(200) / 7), [5] * 200, [9] * 200);"
+        "write_tables(tabulate(run_all(r, e, seed=3)), Path(sys.argv[1]))"
+    )
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+        subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd=Path(__file__).parents[2])
+    for name in ("requests", "legs", "devices"):
+        one, two = ((folder / f"{name}.parquet").read_bytes() for folder in folders)
+        assert one == two
