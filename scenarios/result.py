@@ -62,7 +62,9 @@ def simulate_until_decided(assembly: Assembly, loads: list[Load], console: Conso
 def until_decided(
     budgets: Budgets, sizes: Sequence[int], extend: Callable[[int, int, float], Evidence]
 ) -> tuple[Evidence, list[Verdict]]:
-    """Judge at each look until every budget is decided; the looks are fixed beforehand, and their number is paid for.
+    """Judge at each look until every budget is decided, or only better profiles could decide it.
+
+    The looks are fixed beforehand, and their number is paid for.
 
     `extend(first, size, level)` adds replications from `first` up to `size` in all and returns the evidence.
     """
@@ -70,7 +72,7 @@ def until_decided(
     for first, size in itertools.pairwise((0, *sizes)):
         evidence = extend(first, size, level)
         verdicts = judge_budgets(budgets, evidence)
-        if all(v.status != "undecided" for v in verdicts):
+        if not any(v.needs_replications for v in verdicts):
             break
     return evidence, verdicts
 

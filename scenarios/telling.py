@@ -19,7 +19,7 @@ from scenarios.provenance import caveats, errors, source
 from scenarios.replicating import Assembly
 from scenarios.result import Result
 from scenarios.routing import Routing
-from scenarios.schema import Budgets, Poisson
+from scenarios.schema import Budgets
 from scenarios.story import ACCURACY_COLUMNS, Story, Subset
 from scenarios.verdict import overall
 from twin.expert import Expert
@@ -80,14 +80,24 @@ def _facts(assembly: Assembly) -> list[tuple[str, str]]:
         ("Devices", ", ".join(f"{n} × {kind}" for kind, n in kinds.items())),
         ("Load", f"{assembly.requests_per_s:.3g} requests per second"),
     ]
-    if isinstance(file.load, Poisson):
-        facts.append(("Users", f"{file.users.count}, Poisson arrivals"))
-        facts.append(("Prompt prefix", f"{file.load.prompt_prefix_tokens} tokens before every prompt"))
+    facts.append(("Users", f"{file.users.count}, {_ARRIVALS[file.load.process]}"))
+    if prefix := getattr(file.load, "prompt_prefix_tokens", 0):
+        facts.append(("Prompt prefix", f"{prefix} tokens before every prompt"))
     if assembly.routing:
         facts.append(("Experts asked", f"k = {file.router.k} per request"))
         way_s = file.network.access_delay_s + file.network.lan_delay_s
         facts.append(("Network", f"{1000 * way_s:.3g} ms each way"))
     return facts
+
+
+_ARRIVALS = {
+    "poisson": "Poisson arrivals",
+    "gamma": "bursty arrivals",
+    "mmpp": "Markov-modulated arrivals",
+    "diurnal": "arrivals by the time of day",
+    "trace": "arrivals of a public trace",
+    "requests": "arrivals from a file",
+}
 
 
 def _accuracy(assembly: Assembly, routing: Routing) -> pd.DataFrame:

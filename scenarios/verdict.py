@@ -126,6 +126,13 @@ class Verdict:
     chance: float | None = None
     inputs: float | None = None
 
+    @property
+    def needs_replications(self) -> bool:
+        """Whether more replications could decide it: not when the errors of the profiles alone reach the budget."""
+        if self.status != "undecided" or self.estimate is None:
+            return self.status == "undecided"
+        return self.inputs is None or self.inputs < abs(self.budget - self.estimate)
+
 
 def judge(*, metric: str, label: str, budget: float, unit: str, found: Estimate, note: str = "") -> Verdict:
     """Return the verdict of an upper bound: it holds when the whole interval is at or below it."""

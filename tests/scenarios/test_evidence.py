@@ -14,7 +14,7 @@ from scenarios.loading import load
 from scenarios.replicating import assemble
 from scenarios.result import look_sizes
 from scenarios.stability import growing_backlogs, unstable_share
-from scenarios.verdict import estimate, look_level
+from scenarios.verdict import estimate, judge, look_level
 from scenarios.warmup import mser, warmup_s
 
 DURATION_S = 3000.0
@@ -99,6 +99,19 @@ def test_replications_are_doubled_up_to_the_cap():
     """The looks are fixed before the first one."""
     scenario = load("testbed", ["replications=6", "verdicts.max_replications=40"])
     assert look_sizes(assemble(scenario)) == [6, 12, 24, 40]
+
+
+def test_replications_stop_where_only_better_profiles_could_decide():
+    """An undecided budget within reach of the profiles' errors asks for no more runs; one beyond them does."""
+    x = [100.0, 103.0, 98.0, 101.0, 99.0, 102.0]
+
+    def needs(drawn, budget):
+        found = estimate(x, drawn=drawn)
+        return judge(metric="m", label="m", budget=budget, unit="s", found=found).needs_replications
+
+    assert not needs([90.0, 113.0, 88.0, 111.0, 92.0, 108.0], 104.0)
+    assert needs([v * f for v, f in zip(x, [1.0001, 0.9999] * 3, strict=True)], 101.5)
+    assert not needs([], 200.0)
 
 
 def test_more_replications_narrow_chance_and_not_the_inputs():
