@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.costs import Costs, Decode, Prefill
-from calibration.evidence import coefficients, fit_evidence, noise, rounded, source_evidence
+from calibration.evidence import coefficients, fit_evidence, rounded, source_evidence
 from calibration.fit import Fit, Floats, decode_terms, fit_relative, prefill_terms
 from calibration.intervals import bootstrap_by_cluster, predictor
 from calibration.padding import chosen_tiling
@@ -46,8 +46,8 @@ def session_profile(sessions: Sessions, *, name: str, quantization: str) -> Prof
         prefill_j=prefill_j,
         decode_j=decode_j,
         idle_w=None if sessions.idle_w is None else rounded(sessions.idle_w),
-        residuals_prefill=noise(prefill),
-        residuals_decode=noise(decode),
+        residuals_prefill=_noise(prefill),
+        residuals_decode=_noise(decode),
         evidence={
             "sources": [source_evidence(sessions.source, "recorded session; the hash is the model file's")],
             "recording": {key: manifest.get(key) for key in ("began_unix_s", "plan", "formulas", "meter", "allowed")},
@@ -64,7 +64,7 @@ def session_profile(sessions: Sessions, *, name: str, quantization: str) -> Prof
 
 
 def _prefill_s(sessions: Sessions) -> tuple[Fit, dict[str, Any]]:
-    cells = cells_of(sessions.requests, "ttft_s")
+    cells = cells_of(sessions.requests, "ttft_s").dropna()
     terms, seconds = prefill_terms(cells["asked_prompt_tokens"]), cells["ttft_s"].to_numpy(dtype=np.float64)
     fit = fit_relative(terms, seconds)
     lengths = {"prompt_tokens": cells["asked_prompt_tokens"].to_numpy()}
@@ -76,7 +76,7 @@ def _prefill_s(sessions: Sessions) -> tuple[Fit, dict[str, Any]]:
 
 def _decode_s(sessions: Sessions) -> tuple[Fit, Decode, dict[str, Any]]:
     """Fit lone decodes; with batches beside, a second fit to both identifies the term per sequence."""
-    cells = cells_of(sessions.requests[sessions.requests["asked_output_tokens"] > 1], "decode_s")
+    cells = cells_of(sessions.requests[sessions.requests["asked_output_tokens"] > 1], "decode_s").dropna()
     lengths = {
         "prompt_tokens": cells["asked_prompt_tokens"].to_numpy(),
         "output_tokens": cells["asked_output_tokens"].to_numpy(),
@@ -164,6 +164,12 @@ def _spread(terms: Floats, measured: Floats, sessions: pd.Series) -> dict[str, A
             "standard_errors": [rounded(float(value)) for value in drawn.std(axis=0)],
         },
     }
+
+
+def _noise(fit: Fit) -> tuple[float, ...]:
+    """Return residuals without outliers as factors of mean 1, less 1: above -1 however skewed a busy machine is."""
+    factors = 1.0 + fit.residuals[~fit.outliers]
+    return tuple((np.round(factors / factors.mean() - 1.0, 4) + 0.0).tolist())
 
 
 def _overhead_s(requests: pd.DataFrame) -> dict[str, Any]:

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
 from scenarios.refusal import bad_input
+
+if TYPE_CHECKING:
+    from calibration.sessions import Sessions
 
 __all__ = ["register"]
 
@@ -27,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(profiles, name="profiles")
     app.command("calibrate")(calibrate_)
     app.command("fit")(fit_)
+    app.command("export")(export_)
 
 
 @meters.command("test")
@@ -123,20 +127,22 @@ def fit_(  # noqa: PLR0917 - the command line's options
 ) -> None:
     """Fit the cost models of recordings and write a profile for each model.
 
-    Reads folders of `moe2 calibrate`, the pair of EdgeReasoning files (prefill and decode) or the three vLLM kernel
-    tables (dense, attention, per sequence), recognised by their headers.
+    Reads folders of `moe2 calibrate`, the pair of EdgeReasoning files (prefill and decode), the three vLLM kernel
+    tables (dense, attention, per sequence), the output of `llama-bench -o json`, or AIPerf's profile_export.jsonl
+    (with --device and --model), recognised by their headers and names.
 
     Example: moe2 fit prefill.csv decode.csv --out profiles
     """
     from calibration.fitting import device_slug, fit_recording, fit_summary
     from calibration.profile import file_name, write_profile
     from calibration.session_profile import session_profile
-    from calibration.sessions import read_sessions
     from scenarios.terminal import print_fits
 
     with bad_input():
-        if all(path.is_dir() for path in recordings):
-            sessions = read_sessions(recordings)
+        sessions = _sessions(recordings, device, model)
+        if sessions is None:
+            found = fit_recording(recordings, out, device=device, model=model, quantization=quantization)
+        else:
             named = device_slug(device or str(sessions.manifest["device"])), model or _stem(sessions.manifest["model"])
             profile = session_profile(sessions, name=f"{named[0]}/{named[1]}/{quantization}", quantization=quantization)
             out.mkdir(parents=True, exist_ok=True)
@@ -146,10 +152,22 @@ def fit_(  # noqa: PLR0917 - the command line's options
                 from scenarios.figures.profile_diagnostics import draw_diagnostics
 
                 print(draw_diagnostics(profile, sessions, out))
-        else:
-            found = fit_recording(recordings, out, device=device, model=model, quantization=quantization)
     print_fits(fit_summary(found))
     print(f"{len(found)} profiles in {out}")
+
+
+def export_(
+    recording: Annotated[Path, typer.Argument(help="Folder of `moe2 calibrate`.")],
+    out: Annotated[Path, typer.Option(help="File to write, in the form of AIPerf's profile_export.jsonl.")],
+) -> None:
+    """Write a recording's requests as AIPerf's per-request records.
+
+    Example: moe2 export recordings/orin --out profile_export.jsonl
+    """
+    from calibration.sources.aiperf import write_aiperf
+
+    with bad_input():
+        print(f"{write_aiperf(recording, out)} records in {out}")
 
 
 @profiles.command("list")
@@ -204,6 +222,26 @@ def profiles_validate(paths: Annotated[list[Path], typer.Argument(help="Profile 
     with bad_input():
         for path in paths:
             print(f"{path}: valid, {read_profile(path).name}")
+
+
+def _sessions(recordings: list[Path], device: str | None, model: str | None) -> Sessions | None:
+    """Return recorded sessions from any tool that records requests; None for other kinds of file."""
+    from calibration.sessions import read_sessions
+    from calibration.sources.aiperf import read_aiperf
+    from calibration.sources.llama_bench import read_llama_bench
+
+    if all(path.is_dir() for path in recordings):
+        return read_sessions(recordings)
+    (path, *more) = recordings
+    if path.suffix not in {".json", ".jsonl"}:
+        return None
+    if more:
+        raise ValueError(f"{path}: give one such file at a time, found {len(recordings)}")
+    if path.suffix == ".json":
+        return read_llama_bench(path)
+    if device is None or model is None:
+        raise ValueError(f"{path}: AIPerf's records name neither device nor model; give --device and --model")
+    return read_aiperf(path, device=device, model=model)
 
 
 def _words(joined: str) -> tuple[str, ...]:

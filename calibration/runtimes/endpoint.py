@@ -140,7 +140,7 @@ class _Seen:
             asked_prompt_tokens=self.asked[0],
             asked_output_tokens=self.asked[1],
             sent_s=self.sent_s,
-            first_token_s=self.chunk_s[0] if self.chunk_s else None,
+            first_token_s=self._first_token_s(),
             finished_s=self.finished_s,
             chunk_s=tuple(self.chunk_s),
             prompt_tokens=self.usage.get("prompt_tokens"),
@@ -151,6 +151,12 @@ class _Seen:
             fault=fault,
         )
         return generation if fault else replace(generation, fault=judged(generation))
+
+    def _first_token_s(self) -> float | None:
+        """Return when the first text came; a lone token that is part of a character has none, and ends the answer."""
+        if self.chunk_s:
+            return self.chunk_s[0]
+        return self.finished_s if self.asked[1] == 1 else None
 
 
 def _seconds(ms: float | None) -> float | None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 FORMULAS = {
-    "ttft_s": "first_token_s - sent_s; the first token is the first chunk with text or reasoning that is not empty",
+    "ttft_s": "first_token_s - sent_s; the first token is the first chunk with text or reasoning that is not empty; of "
+    "one forced token without text (a part of a character) it is the chunk that ends the answer",
     "tpot_s": "(finished_s - first_token_s) / (output_tokens - 1): the first token is the prefill's",
     "e2e_s": "finished_s - sent_s; finished is the chunk that gives the reason for the end",
     "output_tokens": "usage.completion_tokens of the server, never a count of chunks",

@@ -79,15 +79,18 @@ def _blocks(bench: Bench, store: Store, progress: Progress) -> None:
                 plan.blocks * len(cells),
                 left * (time.monotonic() - began_s) / max(fresh, 1),
             )
-        added = _wanted(store, lengths, plan)
+        added = _wanted(store, lengths, plan, block)
         lengths = sorted({*lengths, *added})
 
 
-def _wanted(store: Store, lengths: list[int], plan: Plan) -> tuple[int, ...]:
-    """Return the length to add after a block; none when the fit is good enough or impossible."""
+def _wanted(store: Store, lengths: list[int], plan: Plan, block: int) -> tuple[int, ...]:
+    """Return the length to add after a block; none when the fit is good enough or impossible.
+
+    Only blocks up to that one are looked at, so that a resumed session decides as the first did.
+    """
     rows = store.read()
     good = rows[(rows["kind"] == "request") & (rows["fault"] == "") & (rows["concurrency"] == 1)]
-    good = good[good["asked_prompt_tokens"].isin(lengths)]
+    good = good[good["asked_prompt_tokens"].isin(lengths) & (good["block"] <= block)]
     if good["asked_prompt_tokens"].nunique() < len(lengths):
         return ()
     try:

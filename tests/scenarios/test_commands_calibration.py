@@ -26,7 +26,8 @@ def test_from_a_server_to_a_profile(app, tmp_path, monkeypatch):
     """calibrate, then fit: a profile that reads back, and its figure; asked again nothing is measured twice."""
     monkeypatch.setattr("calibration.sessions._LEAST_GROWTH", 0.0)  # this server takes no time for prompts
     with fault_server("none", token_s=0.002) as address:
-        options = ("--url", address, "--meter", "none", "--least-prompt", 8, "--most-prompt", 64, "--output", "4,8")
+        options = ("--url", address, "--meter", "none", "--least-prompt", 8, "--most-prompt", 64)
+        options += ("--output", "4,8", "--precision", 0.5)
         said = run(app, "calibrate", "--out", tmp_path / "r", *options)
         assert run(app, "calibrate", "--out", tmp_path / "r", *options) == said
     assert "0 with faults" in said
@@ -34,6 +35,11 @@ def test_from_a_server_to_a_profile(app, tmp_path, monkeypatch):
     profile = read_profile(tmp_path / "p" / "test-cpu--small--f32.json")
     assert profile.provenance.latency == "measured"
     assert (tmp_path / "p" / "test-cpu--small--f32.png").stat().st_size > 10_000
+    assert "records in" in run(app, "export", tmp_path / "r", "--out", tmp_path / "e.jsonl")
+    again = ("--device", "Test CPU", "--model", "again", "--no-figure")
+    run(app, "fit", tmp_path / "e.jsonl", "--out", tmp_path / "p", *again)
+    run(app, "fit", tmp_path / "e.jsonl", "--out", tmp_path / "p", status=2)
+    assert read_profile(tmp_path / "p" / "test-cpu--again--bf16.json").seconds.decode_of(1, 32) > 0
     assert "valid" in run(app, "profiles", "validate", tmp_path / "p" / "test-cpu--small--f32.json")
 
 

@@ -1,0 +1,142 @@
+"""AIPerf's per-request records, `profile_export.jsonl`, both ways: epoch nanoseconds and milliseconds."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calibration.session.store import Store
+from calibration.sessions import Sessions
+from calibration.sources.csv_table import source_of
+
+_FORMULAS = {"ttft_s": "metrics.time_to_first_token", "decode_s": "metrics.request_latency - time_to_first_token"}
+
+
+def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
+    """Return the records of an AIPerf run as a recorded session without energy.
+
+    The records name neither device nor model. Requests that overlapped others are no lone sequences: they are kept
+    with their concurrency and take no part in lone fits. Failed and cancelled ones are refused with their reason.
+    """
+    good: list[dict[str, Any]] = []
+    bad: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+                fault = record.get("error") or (record["metadata"].get("was_cancelled") and "cancelled")
+                if fault:
+                    bad.append(str(fault["type"] if isinstance(fault, dict) else fault))
+                else:
+                    good.append(_row(number, record))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: is no record of AIPerf ({error!r})") from error
+    if not good:
+        raise ValueError(f"{path}: no record of a served request, {len(bad)} of failed ones")
+    frame = pd.DataFrame(good)
+    frame["concurrency"] = _overlaps(frame["sent_s"].to_numpy(), frame["finished_s"].to_numpy())
+    return Sessions(
+        source=source_of(path),
+        manifest={
+            "device": device,
+            "model": model,
+            "runtime_build": "not told by AIPerf's records",
+            "runtime": {},
+            "host": {},
+            "meter": {"name": "none", "scope": None, "covers": "nothing"},
+            "formulas": _FORMULAS,
+        },
+        requests=frame,
+        windows=pd.DataFrame(columns=["asked_prompt_tokens", "asked_output_tokens", "session", "block", "request_j"]),
+        idle_w=None,
+        refused=tuple({"n": bad.count(reason), "reason": reason} for reason in dict.fromkeys(bad)),
+    )
+
+
+def write_aiperf(folder: Path, path: Path) -> int:
+    """Write the requests of a recording as AIPerf's records; returns how many. Faults become records with an error.
+
+    The recording's clock is monotonic: epoch times are its order, counted from the session's begin.
+    """
+    store = Store(folder=folder)
+    frame = store.read()
+    asked = frame[frame["kind"] == "request"].sort_values("sent_s")
+    zero_ns = int(1e9 * float(store.manifest()["began_unix_s"])) - int(1e9 * float(asked["sent_s"].min()))
+    lines = [json.dumps(_record(n, row, zero_ns)) for n, row in enumerate(asked.to_dict("records"))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(lines)
+
+
+def _row(number: int, record: dict[str, Any]) -> dict[str, Any]:
+    metrics, metadata = record["metrics"], record["metadata"]
+    prompt = int(metrics["input_sequence_length"]["value"])
+    output = int(metrics["output_sequence_length"]["value"])
+    sent_s = int(metadata["request_start_ns"]) / 1e9
+    ttft_s = _seconds(metrics["time_to_first_token"])
+    latency_s = _seconds(metrics["request_latency"])
+    return {
+        "session": "aiperf",
+        "cell": str(number),
+        "block": number,
+        "repeat": 0,
+        "asked_prompt_tokens": prompt,
+        "asked_output_tokens": output,
+        "prompt_tokens": prompt,
+        "output_tokens": output,
+        "sent_s": sent_s,
+        "first_token_s": sent_s + ttft_s,
+        "finished_s": sent_s + latency_s,
+        "ttft_s": ttft_s,
+        "decode_s": latency_s - ttft_s,
+        "chunk_s": (sent_s + ttft_s,),
+        "server_prefill_s": None,
+    }
+
+
+def _seconds(metric: dict[str, Any]) -> float:
+    units = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
+    if metric["unit"] not in units:
+        raise ValueError(f"unit {metric['unit']!r}, must be one of {', '.join(units)}")
+    return float(metric["value"]) * units[metric["unit"]]
+
+
+def _record(number: int, row: Mapping[Any, Any], zero_ns: int) -> dict[str, Any]:
+    metadata = {
+        "session_num": number,
+        "x_request_id": f"{row['cell']}-{row['repeat']}-{number}",
+        "conversation_id": row["cell"],
+        "turn_index": 0,
+        "request_start_ns": zero_ns + round(1e9 * row["sent_s"]),
+        "request_ack_ns": None,
+        "request_end_ns": zero_ns + round(1e9 * (row["finished_s"] if row["finished_s"] > 0 else row["sent_s"])),
+        "worker_id": "moe2",
+        "record_processor_id": "moe2",
+        "benchmark_phase": "profiling",
+        "was_cancelled": False,
+        "cancellation_time_ns": None,
+    }
+    if row["fault"]:
+        error = {"code": None, "type": row["fault"].partition(":")[0], "message": row["fault"]}
+        metrics = {"error_isl": {"value": int(row["asked_prompt_tokens"]), "unit": "tokens"}}
+        return {"metadata": metadata, "metrics": metrics, "error": error}
+    ttft_s, latency_s = row["first_token_s"] - row["sent_s"], row["finished_s"] - row["sent_s"]
+    output = int(row["output_tokens"])
+    metrics = {
+        "input_sequence_length": {"value": int(row["prompt_tokens"]), "unit": "tokens"},
+        "output_sequence_length": {"value": output, "unit": "tokens"},
+        "output_token_count": {"value": output, "unit": "tokens"},
+        "time_to_first_token": {"value": 1000 * ttft_s, "unit": "ms"},
+        "request_latency": {"value": 1000 * latency_s, "unit": "ms"},
+        "inter_chunk_latency": {"value": (1000 * np.diff(row["chunk_s"])).tolist(), "unit": "ms"},
+    }
+    if output > 1:
+        metrics["inter_token_latency"] = {"value": 1000 * (latency_s - ttft_s) / (output - 1), "unit": "ms"}
+    return {"metadata": metadata, "metrics": metrics, "error": None}
+
+
+def _overlaps(sent_s: "np.ndarray[Any, Any]", finished_s: "np.ndarray[Any, Any]") -> list[int]:
+    """Return how many requests each one ran beside at some moment, itself included."""
+    return [int(np.sum((sent_s < end) & (finished_s > begin))) for begin, end in zip(sent_s, finished_s, strict=True)]
