@@ -7,7 +7,6 @@ one run that compiles. The seconds are those of the whole process, interpreter s
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -43,8 +42,8 @@ def scenario(folder: Path, n_requests: int) -> Path:
     return path
 
 
-def run(path: Path, folder: Path) -> tuple[float, float]:
-    """Return the wall seconds and peak gigabytes of one run."""
+def run(path: Path, folder: Path) -> tuple[float, float, float]:
+    """Return the wall seconds, processor seconds and peak gigabytes of one run."""
     moe2 = Path(sys.executable).with_name("moe2")
     began_s = time.perf_counter()
     done = subprocess.Popen([moe2, "run", path, "--out", folder / "out", "--no-report", "--quiet"])  # noqa: S603
@@ -52,10 +51,11 @@ def run(path: Path, folder: Path) -> tuple[float, float]:
     wall_s = time.perf_counter() - began_s
     if os.waitstatus_to_exitcode(status) == 2:
         raise SystemExit("moe2 run refused the benchmark's scenario")
-    return wall_s, used.ru_maxrss * resource.getpagesize() / 4096 / 2**20
+    return wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20  # Linux gives kilobytes
 
 
-def main(sizes: list[int]) -> None:
+def main() -> None:
+    sizes = [int(n) for n in sys.argv[1:]] or [10_000, 100_000, 1_000_000]
     print(f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, one process")
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -63,10 +63,11 @@ def main(sizes: list[int]) -> None:
         for n in sizes:
             path = scenario(Path(folder), n)
             found = [run(path, Path(folder)) for _ in range(RUNS)]
-            seconds[n] = statistics.median(s for s, _ in found)
+            seconds[n] = statistics.median(wall_s for wall_s, _, _ in found)
             print(
                 f"{n:,} requests: {seconds[n]:.2f} s (median of {RUNS}, {min(found)[0]:.2f} to {max(found)[0]:.2f}), "
-                f"{n / seconds[n]:,.0f} requests/s, at most {max(gb for _, gb in found):.2f} GB"
+                f"{n / seconds[n]:,.0f} requests/s; {statistics.median(cpu_s for _, cpu_s, _ in found):.2f} processor "
+                f"seconds, at most {max(gb for _, _, gb in found):.2f} GB"
             )
     if len(sizes) > 1:
         low, high = min(sizes), max(sizes)
@@ -75,4 +76,4 @@ def main(sizes: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(n) for n in sys.argv[1:]] or [10_000, 100_000, 1_000_000])
+    main()

@@ -24,7 +24,8 @@ def growing_backlogs(legs: pd.DataFrame, duration_s: float) -> dict[str, float]:
     its growth between them is divided by the legs that arrive meanwhile. An expert is unstable when the lower bound
     of that share over the replications (Student's t, 99 %) is above 3 %; with one replication, the share itself.
     """
-    growth = {name: _shares(group, duration_s) for name, group in legs.groupby("expert", sort=False)}
+    stayed = legs.loc[legs["status"] != "rejected", ["replication", "expert", "arrived_s", "finished_s"]]
+    growth = {name: _shares(group, duration_s) for name, group in stayed.groupby("expert", sort=False)}
     return {str(name): float(np.mean(s)) for name, s in growth.items() if len(s) and _lower_bound(s) > LEAST}
 
 
@@ -38,10 +39,10 @@ def unstable_share(requests: pd.DataFrame, legs: pd.DataFrame, unstable: Sequenc
 
 
 def _shares(legs: pd.DataFrame, duration_s: float) -> list[float]:
-    """Return the growth of the backlog of each replication as a share of the legs that arrived."""
+    """Return the growth of the backlog of each replication as a share of the legs that came and stayed."""
     third_s = duration_s / 3
     shares = []
-    for _, run in legs[legs["status"] != "rejected"].groupby("replication"):
+    for _, run in legs.groupby("replication"):
         arrived_s = run["arrived_s"].to_numpy(float)
         left_s = run["finished_s"].fillna(math.inf).to_numpy(float)
         n_between = np.count_nonzero((arrived_s >= 1.5 * third_s) & (arrived_s < 2.5 * third_s))

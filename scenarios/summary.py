@@ -19,10 +19,13 @@ from twin.tables import Tables
 __all__ = ["summarise"]
 
 
+_JUDGED = ("replication", "category", "arrived_s", "finished_s", "correct", "status")
+
+
 def summarise(result: Result) -> dict[str, Any]:
     """Return the summary as plain JSON values: null where a figure is not known, "inf" where it has no bound."""
     assembly, tables, evidence = result.assembly, result.tables, result.evidence
-    file, judged = assembly.file, evidence.requests()
+    file, judged = assembly.file, evidence.requests()[list(_JUDGED)].astype({"status": "category"})  # fast to compare
     summary: dict[str, Any] = _plain(
         {
             "scenario": file.name,
