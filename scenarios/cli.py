@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from scenarios import commands_plan, commands_sweep
+from scenarios import commands_calibration, commands_method, commands_plan, commands_sweep
 from scenarios.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -143,15 +143,19 @@ def train(
 
 
 @app.command("evaluate")
-def evaluate_(
+def evaluate_(  # noqa: PLR0917 - the command line's options
     answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
     gate: Annotated[str, typer.Option(help='"bundled" or a checkpoint written by `moe2 train`.')] = "bundled",
     k: Annotated[list[int] | None, typer.Option(help="Experts asked; may be repeated.")] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Also draw accuracy against delay and energy budgets into this folder.")
+    ] = None,
+    scenario: Annotated[str, typer.Option(help="Scenario whose experts the curves are for.")] = "testbed",
     as_json: AsJson = False,
 ) -> None:
     """Print the accuracy of the gate beside the baselines, on the test split, with paired intervals.
 
-    Example: moe2 evaluate --k 1 --k 3
+    Example: moe2 evaluate --k 1 --k 3 --curves curves
     """
     from moe2.evaluation import evaluate
     from moe2.gate import bundled_gate, read_gate
@@ -160,38 +164,13 @@ def evaluate_(
     with bad_input():
         chosen = bundled_gate() if gate == "bundled" else read_gate(Path(gate))
         found = evaluate(_answers(answers), chosen, ks=k or (1, 2, 3, 4))
+        if curves is not None:
+            curves.mkdir(parents=True, exist_ok=True)
+            commands_method.draw_evaluation(scenario, [], curves)
     if as_json:
         print(found.to_json(orient="records", indent=2))
     else:
         print_accuracy(found[found["category"] == "all"])
-
-
-@app.command()
-def fit(  # noqa: PLR0917 - the command line's options
-    recordings: Annotated[list[Path], typer.Argument(help="Files of one recording, in any order.")],
-    out: Annotated[Path, typer.Option(help="Folder for the profiles.")],
-    device: Annotated[str | None, typer.Option(help="Device, where the files do not name it.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model, where the files do not name it.")] = None,
-    quantization: Annotated[str, typer.Option(help="Precision of the weights, likewise.")] = "bf16",
-    as_json: AsJson = False,
-) -> None:
-    """Fit the cost models of recordings and write a profile for each model.
-
-    Reads the pair of EdgeReasoning files (prefill and decode) or the three vLLM kernel tables (dense, attention,
-    per sequence), recognised by their headers.
-
-    Example: moe2 fit prefill.csv decode.csv --out profiles
-    """
-    from calibration.fitting import fit_recording, fit_summary
-    from scenarios.terminal import print_fits
-
-    with bad_input():
-        profiles = fit_recording(recordings, out, device=device, model=model, quantization=quantization)
-    if as_json:
-        print(json.dumps(fit_summary(profiles), indent=2))
-    else:
-        print_fits(fit_summary(profiles))
-        print(f"{len(profiles)} profiles in {out}")
 
 
 def _answers(name: str) -> Answers:
@@ -200,8 +179,26 @@ def _answers(name: str) -> Answers:
     return bundled_answers() if name == "bundled" else read_answers(Path(name))
 
 
-commands_sweep.register(app)
-commands_plan.register(app)
+for commands in (commands_sweep, commands_plan, commands_calibration, commands_method):
+    commands.register(app)
+
+PANELS = {
+    "Plan a testbed": "scenarios check schema run sweep plan capacity sensitivity whatif versus",
+    "At a device": "meters calibrate fit profiles export",
+    "The method": "answers embed train evaluate",
+}
+
+
+def _panel(name: str) -> str:
+    """Return the part of the table of contents that a command stands in."""
+    return next(panel for panel, names in PANELS.items() if name in names.split())
+
+
+for command in app.registered_commands:
+    assert command.callback is not None, "a registered command has a function"  # noqa: S101
+    command.rich_help_panel = _panel(command.name or command.callback.__name__)
+for group in app.registered_groups:
+    group.rich_help_panel = _panel(group.name or "")
 
 
 @app.callback(invoke_without_command=True)
