@@ -69,6 +69,9 @@ SCHEMAS = {
 _REPEATED = ("replication", "question_id", "n_legs", "prompt_tokens", "output_tokens", "attempt", "weight")
 """Numbers of which few are distinct: worth a dictionary, as every text is. Instants and joules are not."""
 
+_PIECE = 2**18
+"""Rows that are converted and written at a time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
@@ -103,16 +106,27 @@ def write_tables(tables: Tables, folder: Path) -> None:
     for name, columns in SCHEMAS.items():
         frame: pd.DataFrame = getattr(tables, name)
         ids = _INTEGER if "request_id" in frame and frame["request_id"].dtype == np.int64 else _TEXT
-        schema = pa.schema([(column, kind or ids) for column, kind in columns.items()])
-        table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False, nthreads=1)
-        repeated = [field.name for field in schema if field.type in (_TEXT, _FLAG) or field.name in _REPEATED]
-        pq.write_table(
-            table,
-            folder / f"{name}.parquet",
-            compression={field.name: "zstd" if field.name in repeated else "lz4" for field in schema},
-            use_dictionary=[column for column in repeated if schema.field(column).type != _FLAG],
-            write_statistics=False,
+        _write(
+            frame, pa.schema([(column, kind or ids) for column, kind in columns.items()]), folder / f"{name}.parquet"
         )
+
+
+def _write(frame: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
+    """Write a table piece by piece, so that it is not in memory twice; each column as suits it."""
+    repeated = [field.name for field in schema if field.type in (_TEXT, _FLAG) or field.name in _REPEATED]
+    with pq.ParquetWriter(
+        path,
+        _arrow(frame.iloc[:0], schema).schema,  # with the marks by which pandas finds its own types again
+        compression={field.name: "zstd" if field.name in repeated else "lz4" for field in schema},
+        use_dictionary=[column for column in repeated if schema.field(column).type != _FLAG],
+        write_statistics=False,
+    ) as writer:
+        for start in range(0, max(len(frame), 1), _PIECE):
+            writer.write_table(_arrow(frame.iloc[start : start + _PIECE], schema))
+
+
+def _arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pandas(frame, schema=schema, preserve_index=False, nthreads=1)
 
 
 def read_tables(folder: Path) -> Tables:
