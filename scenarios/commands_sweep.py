@@ -1,4 +1,4 @@
-"""The commands that ask what if: `moe2 sweep`, `capacity`, `whatif`, `versus`."""
+"""The commands that ask what if: `moe2 sweep`, `capacity`, `sensitivity`, `whatif`, `versus`."""
 
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
@@ -31,7 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (sweep, capacity, whatif, versus):
+    for command in (sweep, capacity, sensitivity, whatif, versus):
         app.command()(command)
 
 
@@ -114,6 +114,46 @@ def capacity(  # noqa: PLR0917 - the command line's options
     _print_points(out, found.sweep.keys, as_json=as_json)
     if not as_json:
         print(found.words)
+
+
+def sensitivity(  # noqa: PLR0917 - the command line's options
+    scenario: ScenarioArg,
+    out: Out,
+    changes: Changes = None,
+    by: Annotated[float, typer.Option(help="How much looser each budget is made, as a share.")] = 0.05,
+    jobs: Jobs = 2,
+    cache: CacheDir = None,
+    engine: EngineName = "compiled",
+    as_json: AsJson = False,
+) -> None:
+    """Ask which budget binds the choice of experts, and what a looser one buys.
+
+    Each budget is relaxed in turn, the subset chosen anew and simulated; differences are paired. Exit status: 0 done,
+    2 bad input.
+
+    Example: moe2 sensitivity testbed --by 0.1 --out runs/sensitivity
+    """
+    from scenarios.cli import bad_input
+    from scenarios.questions import relaxed
+    from twin.world import engine_of
+
+    with bad_input():
+        plan = relaxed(scenario, changes or [], by=by, engine=engine_of(engine))
+    _ask(plan, out, jobs=jobs, cache=cache, as_json=as_json)
+    if not as_json:
+        _print_binding(out)
+
+
+def _print_binding(out: Path) -> None:
+    import pandas as pd
+
+    points = pd.read_parquet(out / "points.parquet")
+    other = points["subset"] != points["subset"].iloc[0]
+    for variant, subset in points.loc[other, ["variant", "subset"]].itertuples(index=False):
+        print(f"{variant}: the choice becomes {subset.replace('|', ', ') or 'none'}")
+    still = points.loc[~other, "variant"].tolist()[1:]
+    if still:
+        print(f"does not bind the choice: {', '.join(still)}")
 
 
 def whatif(  # noqa: PLR0917 - the command line's options

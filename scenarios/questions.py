@@ -5,7 +5,7 @@ A variant is a whole scenario, so its results are cached, paired and written lik
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scenarios.replicating import Assembly
     from twin.world import Engine
 
-__all__ = ["VARIANT", "fixed_subset", "frozen", "scaled_load", "variants", "versus", "what_ifs"]
+__all__ = ["VARIANT", "fixed_subset", "frozen", "relaxed", "scaled_load", "variants", "versus", "what_ifs"]
 
 VARIANT = "variant"
 
@@ -66,6 +66,34 @@ def what_ifs(scenario: str | Path, changes: Sequence[str], *, engine: Engine) ->
         named.append(("prompts twice as long", load(scenario, [*base, _longer_prompts(assembly)])))
         named.append(("twice the load", load(scenario, [*base, scaled_load(assembly.scenario, 2.0)])))
     return variants(named, engine)
+
+
+def relaxed(scenario: str | Path, changes: Sequence[str], *, by: float, engine: Engine) -> Sweep:
+    """Return a scenario beside itself with each budget looser by a share, the subset chosen anew for each.
+
+    What a budget buys is the paired difference in accuracy; where the subset stays the same it does not bind the
+    choice. ValueError for a scenario without budgets, and for a subset that is named: then budgets choose nothing.
+    """
+    base = load(scenario, changes)
+    budgets = base.file.budgets
+    if not 0 < by <= 10:
+        raise ValueError(f"--by {by}: must be above 0 and at most 10, for example 0.05 for 5 % more")
+    if base.file.router.subset != "auto":
+        raise ValueError(f'{base.source}: router.subset is named, so no budget chooses it; write subset = "auto"')
+    delays = budgets.delay_by_category_s()
+    looser = {f"delay {label}": _delays({**delays, label: at * (1 + by)}) for label, at in delays.items()}
+    if len(delays) > 1:
+        looser = {"every delay": _delays({label: at * (1 + by) for label, at in delays.items()}), **looser}
+    if budgets.energy_j_per_request is not None:
+        looser["energy"] = f"budgets.energy_j_per_request={budgets.energy_j_per_request * (1 + by)!r}"
+    if not looser:
+        raise ValueError(f"{base.source}: there is no budget to relax; give budgets.delay_s or energy_j_per_request")
+    named = [(f"{name} +{by:.3g}", load(scenario, [*changes, change])) for name, change in looser.items()]
+    return variants([("as it is", base), *named], engine)
+
+
+def _delays(delay_s: Mapping[str, float]) -> str:
+    return f"budgets.delay_s={{{', '.join(f'{_quoted(label)} = {at!r}' for label, at in delay_s.items())}}}"
 
 
 def fixed_subset(names: Sequence[str]) -> str:

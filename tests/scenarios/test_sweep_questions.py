@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from scenarios.capacity import bracket
 from scenarios.loading import load
-from scenarios.questions import versus, what_ifs
+from scenarios.questions import relaxed, versus, what_ifs
 from tests.scenarios.sweep_plant import app, write_small
 
 SHORT = ["duration_s=300.0", "warmup_s=30.0", "replications=2"]
@@ -109,6 +109,27 @@ def test_what_ifs_change_one_thing_each():
     mean = routing.pool.prompt_tokens[routing.test_rows].mean()
     longer = by_name["prompts twice as long"].load.prompt_prefix_tokens + mean
     assert longer == pytest.approx(2 * (base.load.prompt_prefix_tokens + mean), abs=1)
+
+
+def test_each_budget_is_relaxed_alone_and_one_that_binds_is_named(tmp_path):
+    """One budget differs from the base in each variant; one that is loosened far enough changes the choice."""
+    plan = relaxed("testbed", SHORT, by=0.1, engine="compiled")
+    base = plan.base.file.budgets
+    for point in plan.points[1:]:
+        budgets, name = point.scenario.file.budgets, point.values[0]
+        delays, before = budgets.delay_by_category_s(), base.delay_by_category_s()
+        changed = {label for label in delays if delays[label] != before[label]}
+        assert all(delays[label] == pytest.approx(1.1 * before[label]) for label in changed)
+        if name.startswith("energy"):
+            assert not changed
+            assert budgets.energy_j_per_request == pytest.approx(1.1 * base.energy_j_per_request)
+        elif not name.startswith("every"):
+            assert name == f"delay {changed.pop()} +0.1"
+    output = asked("sensitivity", "testbed", *SET, "--by", 9, "--jobs", 1, "--out", tmp_path / "s")
+    points = pd.read_parquet(tmp_path / "s" / "points.parquet").set_index("variant")
+    other = points.index[points["subset"] != points["subset"].iloc[0]]
+    assert len(other) > 0
+    assert all(f"{name}: the choice becomes" in output for name in other)
 
 
 def test_a_scenario_against_itself_makes_no_difference(tmp_path):
