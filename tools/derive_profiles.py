@@ -3,7 +3,8 @@
 Usage: MOE2_DATA=/path/to/data python tools/derive_profiles.py [--out FOLDER]
 
 Measured (Jetson AGX Orin 64GB) and composed (RTX 4090) profiles first; then, on each device, every other model of
-the pool scaled from the nearest of them. The same inputs give the same bytes.
+the pool scaled from the nearest of them; and the composed profile of an engine on the RTX PRO 6000. The same inputs
+give the same bytes.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from calibration.architectures import Architecture, architecture_of
 from calibration.composed import AssumedPower, assumed_power, composed_profile
+from calibration.engine import engine_profile
 from calibration.fitting import fit_edgereasoning
 from calibration.profile import Profile, file_name, write_profile
 from calibration.sources.edgereasoning import read_decodes, read_prefills
@@ -86,6 +88,23 @@ def rtx_4090_profiles(data: Path, orin: list[Profile]) -> list[Profile]:
     ]
 
 
+def rtx_pro_6000_profile(measurements: Path) -> Profile:
+    """Return the composed profile of an engine on the RTX PRO 6000, with the limits of the recorded server."""
+    dense, attention, per_sequence = (
+        measurements / f"vllm_rtxpro6000_llama31_8b_{part}.csv.gz" for part in ("dense", "attention", "per_sequence")
+    )
+    return engine_profile(
+        (dense, attention, per_sequence),
+        architecture_of("llama-3.1-8b-instruct"),
+        device="rtx-pro-6000",
+        device_name="NVIDIA RTX PRO 6000",
+        quantization="bf16",
+        max_batch=128,
+        token_budget=2048,
+        kv_capacity_tokens=36_578 * 16,
+    )
+
+
 def rtx_4090_power(power: Path) -> AssumedPower:
     """Return the assumed power of the 4090, from NVML's readings of a synthetic kernel."""
     series = read_nvml(power / "gpb_Transient_Response_4090_TR_nvml.csv.gz")
@@ -110,7 +129,8 @@ def main() -> None:
         parser.error("MOE2_DATA is not set: it names the folder of public measurements")
     orin = orin_profiles(Path(folder) / "measurements")
     out.mkdir(parents=True, exist_ok=True)
-    for profile in [*orin, *rtx_4090_profiles(Path(folder), orin)]:
+    engine = rtx_pro_6000_profile(Path(folder) / "measurements")
+    for profile in [*orin, *rtx_4090_profiles(Path(folder), orin), engine]:
         write_profile(profile, out / file_name(profile.name))
         print(out / file_name(profile.name))
 

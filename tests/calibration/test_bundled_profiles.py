@@ -22,11 +22,11 @@ POOL = {
 
 
 def test_every_model_of_the_pool_has_a_profile_where_it_fits():
-    """All eight run on the Orin, all but the 26 GB one on a 24 GB card; three more were measured on the Orin."""
+    """All eight run on the Orin, all but the 26 GB one on a 24 GB card; three more were measured, one was composed."""
     names = set(bundled_profiles())
     assert {f"agx-orin-64gb/{model}/fp16" for model in POOL} <= names
     assert {f"rtx-4090/{model}/bf16" for model in POOL - {"llama-2-13b"}} <= names
-    assert len(names) == 8 + 7 + 3
+    assert len(names) == 8 + 7 + 3 + 1  # an engine on the RTX PRO 6000
 
 
 @pytest.mark.parametrize("name", bundled_profiles())
@@ -40,11 +40,15 @@ def test_a_profile_says_where_it_comes_from(name, tmp_path):
         assert profile.evidence["decode_s"]["left_out"]["median_abs_error"] < 0.02
     elif name == "rtx-4090/llama-3.1-8b-instruct/bf16":
         assert (latency, energy) == ("composed", "assumed")
+    elif name.startswith("rtx-pro-6000"):
+        assert (latency, profile.joules) == ("composed", None)
+        assert profile.knee_tokens > 0
+        assert profile.evidence["iterations"]["mean_abs_misfit"] < 0.2
     else:
         assert (latency, energy) == ("scaled", "assumed" if name.startswith("rtx") else "scaled")
         assert len(profile.evidence["transfer_errors"]) == 3
     assert (profile.seconds.per_sequence is None) == name.startswith("agx-orin")
-    assert (profile.joules is None) == ("1.5b" in name)
+    assert (profile.joules is None) == ("1.5b" in name or name.startswith("rtx-pro-6000"))
 
 
 def test_larger_models_are_slower_on_the_same_device(tmp_path):
