@@ -46,6 +46,8 @@ def write_llama(
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)
     for name, values in _weights(len(vocabulary_tokens), layers, hidden, np.random.default_rng(seed)):
+        if name == "output.weight":  # parts of characters, whose text a server holds back, are never the best token
+            values[[not _is_text(token) for token in vocabulary_tokens]] = 0.0
         writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -67,6 +69,11 @@ def _tokenizer(vocabulary: int) -> tuple[list[str], list[str]]:
     model = json.loads(tokenizer.to_str())["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return sorted(ids, key=ids.__getitem__), merges
+
+
+def _is_text(token: str) -> bool:
+    """Return whether a byte-level token is printable ASCII; Ġ stands for a space."""
+    return not token.startswith("<|") and token.replace("Ġ", " ").isascii()
 
 
 def _weights(

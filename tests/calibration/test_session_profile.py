@@ -51,7 +51,7 @@ def test_a_fit_predicts_a_second_session_of_a_real_server(tmp_path, capsys):
                 f"\nsecond session, {what}: {inside:.0%} of {len(measured)} cells in the 90 % interval "
                 f"(± {predicted.high_s[0] / predicted.seconds[0] - 1:.0%}), median error {error:.1%}"
             )
-        assert error < 0.5
+        assert error < 1.0
         assert inside > 0.3
 
 
