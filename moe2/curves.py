@@ -123,13 +123,18 @@ def ks_of(method: Method, size: int) -> Iterator[int]:
 
 def accuracy(method: Method, pooled: PooledAnswers, subset: Sequence[int], k: int, rows: NDArray[np.intp]) -> float:
     """Return how often the method is right on these rows with k experts of the subset."""
-    members = np.asarray(subset)
-    here = np.ix_(rows, members)
+    return float(np.mean(right(method, pooled, subset, k, rows)))
+
+
+def right(
+    method: Method, pooled: PooledAnswers, subset: Sequence[int], k: int, rows: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Return whether the method is right on each of these rows with k experts of the subset."""
+    here = np.ix_(rows, np.asarray(subset))
     order = np.argsort(-method.rank[here], axis=1, kind="stable")[:, :k]
     choice = np.take_along_axis(pooled.choice[here], order, axis=1)
     weight = np.take_along_axis(method.weight[here], order, axis=1)
-    option = fuse(choice, weight, pooled.n_options[rows])
-    return float(np.mean(option == pooled.gold[rows]))
+    return np.equal(fuse(choice, weight, pooled.n_options[rows]), pooled.gold[rows])
 
 
 def _weights(router: Router, n_experts: int) -> Floats:

@@ -142,6 +142,8 @@ def ask_all(
     done = _read_log(log)
     records = []
     with httpx.Client(timeout=TIMEOUT_S) as client, log.open("a", encoding="utf-8") as file:
+        if file.tell() and not log.read_text(encoding="utf-8").endswith("\n"):
+            file.write("\n")  # the last line was cut off
         for n, question in enumerate(questions, start=1):
             key = _key(endpoint, question)
             if key not in done:

@@ -123,7 +123,6 @@ def test_a_run_that_broke_is_resumed(tmp_path, monkeypatch):
     log.write_text(log.read_text() + '{"key": "cut')
     monkeypatch.undo()
     bodies = scripted(monkeypatch, lambda _body: chat("B", [{"token": "B", "logprob": 0.0}]))
-    log.write_text("".join(line + "\n" for line in log.read_text().splitlines()))
     records = asking.ask_all(ENDPOINT, questions, log)
     assert [r["choice"] for r in records] == [0, 0, 1, 1]
     assert len(bodies) == 2

@@ -1,0 +1,150 @@
+"""The method's part of docs/results.md. Alone: python -m tools.results_method prints it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from moe2.answers import Answers, bundled_answers
+from moe2.curves import methods_of, right
+from moe2.evaluation import compare
+from moe2.gate import Gate, bundled_gate
+from moe2.regret import subset_regret
+from moe2.router import GateRouter, PooledAnswers
+from moe2.training import Recipe, train_gate
+from scenarios.loading import load
+from scenarios.method_curves import scenario_curves
+from scenarios.replicating import assemble
+
+LOSSES = {
+    "score": "each expert scored by itself (the default)",
+    "subset": "mixture cross-entropy over random subsets",
+    "mixture": "mixture cross-entropy over all experts",
+}
+SMALL = Recipe(heads=2, hidden=32, epochs=8)  # of the many gates that regret needs; both sides alike
+BUDGETS_J = (1000.0, 1500.0, 2500.0, 4000.0)
+SAMPLED = 12  # subsets of the whole pool
+
+
+def sections() -> Iterable[str]:
+    """Return the paragraphs and tables, each a block of Markdown."""
+    answers = bundled_answers()
+    yield "### At equal energy"
+    yield from equal_energy(answers)
+    yield "### Which loss orders all experts"
+    yield from trainings(answers)
+    yield "### Subset regret"
+    yield from regrets(answers)
+    yield "### A category the gate never saw"
+    yield from left_out(answers)
+
+
+def equal_energy(answers: Answers) -> Iterable[str]:
+    """Return the gate beside every baseline on the testbed's experts, each at its best within an energy budget."""
+    scenario = load("testbed", [])
+    models = [e.profile.model for e in assemble(scenario).all_experts]
+    methods = methods_of(answers, bundled_gate(), models, most=5)
+    curves = scenario_curves(scenario, budgets_j=BUDGETS_J)
+    pooled, test = PooledAnswers.of(answers, models), answers.rows("test")
+    yield (
+        "Experts and costs of the scenario `testbed`; a method may ask any k experts (at most 5; a vote asks all) of "
+        "any subset whose worst-case energy, idle power included, fits, and takes what served it best on validation. "
+        "Test accuracy, and the gate's paired lead in points with its 95 % interval."
+    )
+    rows = []
+    for budget_j in BUDGETS_J:
+        at = curves[(curves["budget"] == budget_j) & curves["accuracy"].notna()].set_index("method")
+        correct = {m.name: right(m, pooled, *at.loc[m.name, ["experts", "k"]], test) for m in methods}
+        for name, hits in correct.items():
+            lead = compare(correct, name, name, answers.text_key[test]).set_index("method").loc["gate"]
+            shown = [name, f"{100 * hits.mean():.1f} %"]
+            span = f"{100 * lead['diff_low']:+.1f} to {100 * lead['diff_high']:+.1f}"
+            ahead = [f"{100 * lead['diff_vs_best_single']:+.1f}", span] if name != "gate" else ["", ""]
+            rows.append(
+                [f"{budget_j:g} J", *shown, *ahead, str(int(at.loc[name, "k"])), str(len(at.loc[name, "experts"]))]
+            )
+    yield _table(["energy budget", "method", "accuracy", "gate's lead", "interval", "k", "experts kept"], rows)
+
+
+def trainings(answers: Answers) -> Iterable[str]:
+    """Return accuracy on validation of gates trained with each loss."""
+    rows = []
+    for loss, words in LOSSES.items():
+        accuracy = train_gate(answers, recipe=Recipe(loss=loss)).evidence["validation_accuracy_by_k"]
+        rows.append([words, *(f"{100 * a:.1f} %" for a in accuracy[:5])])
+    yield "Accuracy on validation, by experts asked; trained on train, temperature chosen on validation for each:"
+    yield _table(["loss", "k = 1", "k = 2", "k = 3", "k = 4", "k = 5"], rows)
+
+
+def regrets(answers: Answers) -> Iterable[str]:
+    """Return how much one gate for all subsets loses against one gate per subset."""
+    six = answers.for_models(answers.models[:6])
+    every = [s for size in range(2, 7) for s in combinations(range(6), size)]
+    random = np.random.default_rng(0)
+    sample = [tuple(sorted(random.choice(8, size=int(random.integers(2, 8)), replace=False))) for _ in range(SAMPLED)]
+    yield (
+        "L(θ, S) of one gate trained on all experts, less the loss of a gate trained for S alone, in nats per "
+        f"validation prompt: all {len(every)} subsets of 2 to 6 of the first 6 LLMs, and {SAMPLED} random subsets of "
+        f"all 8. The gates here are small ({SMALL.heads} × {SMALL.hidden} hidden units), the references trained on the "
+        "mixture loss of S. Below 0 the gate for all is the better one on unseen prompts."
+    )
+    rows = []
+    for table, subsets, name in ((six, every, "6 LLMs, all subsets"), (answers, sample, "8 LLMs, a sample")):
+        references = _references(table)
+        for loss, words in LOSSES.items():
+            gate = train_gate(table, recipe=replace(SMALL, loss=loss))
+            found = subset_regret(gate, table, subsets, references)["regret"]
+            rows.append([name, words, f"{found.mean():+.4f}", f"{found.max():+.4f}", f"{(found > 0).mean():.0%}"])
+    yield _table(["subsets", "loss", "mean regret", "largest", "subsets with regret"], rows)
+
+
+def _references(answers: Answers) -> Callable[[Sequence[str]], Gate]:
+    known: dict[tuple[str, ...], Gate] = {}
+
+    def reference(models: Sequence[str]) -> Gate:
+        key = tuple(models)
+        if key not in known:
+            known[key] = train_gate(answers.for_models(models), recipe=replace(SMALL, loss="mixture"))
+        return known[key]
+
+    return reference
+
+
+def left_out(answers: Answers) -> Iterable[str]:
+    """Return, for each category, the accuracy on its test prompts of a gate that saw it and of one that did not."""
+    k, rows, weights = 4, [], []
+    whole = train_gate(answers)
+    test = answers.split == "test"
+    for category in np.unique(answers.category).tolist():
+        kept = answers.of(np.flatnonzero((answers.category != category) | test))
+        found = [_accuracy(answers, gate, k, category) for gate in (whole, train_gate(kept))]
+        rows.append([category, *(f"{100 * f:.1f} %" for f in found), f"{100 * (found[1] - found[0]):+.1f}"])
+        weights.append((int((test & (answers.category == category)).sum()), found[1] - found[0]))
+    mean = sum(n * fall for n, fall in weights) / sum(n for n, _ in weights)
+    yield (
+        f"Accuracy on the category's test prompts with k = {k}, trained with and without the category. Over all test "
+        f"prompts the difference is {100 * mean:+.2f} points."
+    )
+    yield _table(["category", "seen", "never seen", "difference, points"], rows)
+
+
+def _accuracy(answers: Answers, gate: Gate, k: int, category: str) -> float:
+    rows = np.flatnonzero((answers.split == "test") & (answers.category == category))
+    router = GateRouter.of(gate=gate, answers=answers, models=answers.models, k=k)
+    experts, weights = router.route(rows)
+    return float(router.answer(rows, experts, weights, np.ones(experts.shape, dtype=bool))[1].mean())
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    for section in sections():
+        print(section, end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
