@@ -30,12 +30,12 @@ class Recipe:
 
     loss: Literal["score", "subset", "mixture"] = "score"
     heads: int = 8  # independent perceptrons whose log-odds are averaged: together one wider perceptron
-    hidden: int = 16  # per head; 64 are no better in cross-validation and route three times slower
-    dropout: float = 0.3
+    hidden: int = 64  # per head; 16 route three times faster and answered 0.4 points worse on validation at k = 4
+    dropout: float = 0.5
     weight_decay: float = 0.01
     learning_rate: float = 1e-3  # at the peak of a one-cycle schedule
     batch: int = 128
-    epochs: int = 20
+    epochs: int = 10
 
 
 def train_gate(

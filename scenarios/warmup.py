@@ -33,7 +33,7 @@ def mser(values: NDArray[np.float64]) -> int | None:
     Simulation 69 (1997), and White and Spratt's MSER-5. At most half is cut; None when all of that would be, or for
     less than ten values.
 
-    >>> mser(np.array([9.0, 8.0, 7.0, 8.0, 9.0] + [1.0, 2.0, 3.0, 2.0, 1.0] * 20))
+    >>> mser(np.array([9.0, 8.0, 7.0, 8.0, 9.0] + [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 4.0, 3.0, 2.0, 1.0] * 20))
     5
     """
     n = len(values) // BATCH

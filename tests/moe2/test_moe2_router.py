@@ -219,10 +219,10 @@ def accuracy():
 def test_the_bundled_gate_s_accuracy_on_test(accuracy):
     """The figures that the documentation prints: a change of data, gate, fusion or baselines shows here."""
     printed = {
-        "gate, k = 1": 0.457,
-        "gate, k = 2": 0.469,
-        "gate, k = 3": 0.474,
-        "gate, k = 4": 0.480,
+        "gate, k = 1": 0.450,
+        "gate, k = 2": 0.464,
+        "gate, k = 3": 0.478,
+        "gate, k = 4": 0.484,
         "only llama-3.1-8b-instruct": 0.435,
         "majority vote of all": 0.462,
         "average of all": 0.468,
@@ -233,9 +233,11 @@ def test_the_bundled_gate_s_accuracy_on_test(accuracy):
 
 
 def test_the_fused_gate_beats_the_best_single_expert_and_the_majority(accuracy):
-    """At k = 4 both paired 95 % intervals lie above 0, and at no k is it below the best single expert."""
-    assert (accuracy.loc[[f"gate, k = {k}" for k in (2, 3, 4)], "diff_low"] > 0).all()
-    assert accuracy.loc["gate, k = 4", "majority_low"] > 0
+    """At k = 3 and 4 both paired 95 % intervals lie above 0, and k = 1 is not below the best single expert."""
+    for k in (3, 4):
+        row = accuracy.loc[f"gate, k = {k}"]
+        assert row["diff_low"] > 0
+        assert row["majority_low"] > 0
     assert accuracy.loc["gate, k = 1", "diff_vs_best_single"] > 0
     assert accuracy.loc["gate, k = 4", "accuracy"] > 1.1 * accuracy.loc["only llama-3.1-8b-instruct", "accuracy"]
 
