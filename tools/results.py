@@ -1,6 +1,11 @@
-"""Write docs/results.md and the README's picture: every figure of the docs comes from here. Run by `make results`."""
+"""Write the pages of results and the README's output: every figure of the docs comes from here.
 
+`make results` writes all of them, in about half an hour; `python -m tools.results main twin` only these.
+"""
+
+import importlib
 import json
+import math
 import platform
 import shutil
 import subprocess
@@ -36,14 +41,38 @@ class Run:
     summary: dict[str, Any]
 
 
-def main() -> None:
+PAGES = {  # page: (its title, the module whose `sections` it is made of)
+    "method": ("The method: losses, regret, unseen categories, equal energy", "tools.results_method"),
+    "calibration": ("Calibration: half of the cells predict the other half", "tools.results_calibration"),
+    "twin": ("The twin: a recorded server replayed, bursts", "tools.results_twin"),
+    "verdicts": ("Verdicts: how often they are wrong", "tools.results_verdicts"),
+}
+
+
+def main(wanted: Sequence[str]) -> None:
+    """Write the pages named, `main` among them; all without a name."""
+    if unknown := set(wanted) - {"main", *PAGES}:
+        raise SystemExit(f"no page {', '.join(sorted(unknown))}; there are main, {', '.join(PAGES)}")
+    for name, (title, module) in PAGES.items():
+        if not wanted or name in wanted:
+            write_page(f"results-{name}.md", [f"# {title}", HEAD, *importlib.import_module(module).sections()])
+    if not wanted or "main" in wanted:
+        write_main()
+
+
+def write_main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = {name: run(out, changes, Path(folder)) for name, (out, changes) in WHAT_IFS.items()}
         shutil.copy(Path(folder) / "runs" / "testbed" / "figures" / "delay_by_category.png", DOCS / "testbed.png")
-    parts = [HEAD, *method(), *profiles(), *testbed({name: r.summary for name, r in runs.items()})]
-    (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    pages = "\n".join(f"- [{title}](results-{name}.md)" for name, (title, _) in PAGES.items())
+    summaries = {name: r.summary for name, r in runs.items()}
+    write_page("results.md", ["# Results", HEAD, *method(), *profiles(), *testbed(summaries), "## More", pages])
     write_readme({"demo": runs["as it is"].printed, "k1": runs["k = 1"].printed})
-    print(f"wrote {DOCS / 'results.md'}, {DOCS / 'testbed.png'} and the output shown in README.md")
+
+
+def write_page(name: str, parts: Sequence[str]) -> None:
+    (DOCS / name).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(f"wrote {DOCS / name}")
 
 
 def write_readme(printed: dict[str, str]) -> None:
@@ -57,10 +86,10 @@ def write_readme(printed: dict[str, str]) -> None:
     (ROOT / "README.md").write_text(text, encoding="utf-8")
 
 
-HEAD = f"""# Results
-
-Written by `make results`; change the command, not this page. Intervals are at 95 %. Accuracies are on the test split,
-which neither training nor any choice has seen. Python {platform.python_version()}."""
+HEAD = (
+    "Written by `make results`; change the command, not this page. Intervals are at 95 %. Accuracies are on the test "
+    f"split, which neither training nor selection has seen. Python {platform.python_version()}."
+)
 
 
 def run(name: str, changes: Sequence[str], folder: Path) -> Run:
@@ -171,7 +200,7 @@ def testbed(runs: dict[str, dict]) -> Iterable[str]:
     rows = []
     for name, summary in runs.items():
         delays = [v for v in summary["verdicts"] if v["metric"] == "delay_s"]
-        worst = max(delays, key=lambda v: float(v["low"]) / v["budget"])
+        worst = max(delays, key=lambda v: math.inf if v["low"] is None else float(v["low"]) / v["budget"])
         energy = next(v for v in summary["verdicts"] if v["metric"] == "energy_j")
         accuracy = summary["metrics"]["overall"]["accuracy"]
         kept = ", ".join(f"`{e}`" for e in summary["subset"]["experts"])
@@ -189,6 +218,8 @@ def testbed(runs: dict[str, dict]) -> Iterable[str]:
 
 
 def judged(v: dict) -> str:
+    if v["low"] is None:
+        return "violated, unstable" if v["status"] == "violated" else v["status"]
     high = f"{number(v['low'])} and more" if v["high"] == "inf" else f"{number(v['low'])} to {number(v['high'])}"
     return f"{v['status']}, {high} of {number(v['budget'])} {v['unit']}"
 
@@ -220,4 +251,4 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
