@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,9 +38,9 @@ class Drawn(Section):
         description="Tokens put before every prompt: the bundled answers were given behind five worked examples.",
     )
 
+    @abstractmethod
     def planned_per_s(self, n_users: int) -> float:
         """Return the mean requests per second."""
-        raise NotImplementedError
 
 
 class Poisson(Drawn):
