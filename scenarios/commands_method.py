@@ -90,6 +90,8 @@ def embed_(
     from moe2.encoder import embed, identity  # noqa: PLC0415
 
     with bad_input():
+        if not out.absolute().parent.is_dir():
+            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
         vectors = embed(_texts(texts), folder=encoder)
         with out.open("wb") as file:
             np.savez(file, embedding=vectors, encoder=np.array(identity(encoder)))
@@ -106,6 +108,7 @@ def _texts(path: Path) -> list[str]:
             found.append(entry["text"] if "text" in entry else prompt_text(entry["question"], entry["options"]))
         except (json.JSONDecodeError, KeyError, TypeError) as error:  # noqa: PERF203 - names the line
             raise ValueError(
-                f"{path}, line {i}: {error!r}; each line is a JSON object with a text, or a question and its options"
+                f"{path}, line {i}: found {line[:40]!r} ({type(error).__name__}); each line is a JSON object with a "
+                "text, or a question and its options"
             ) from None
     return found
