@@ -13,7 +13,7 @@ from pathlib import Path
 
 PROGRAM = """
 import typer
-from scenarios.commands_sweep import register
+from scenarios.commands.sweep import register
 
 app = typer.Typer()
 register(app)

@@ -12,12 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scenarios.loading import Scenario, bundled_scenarios, load
-    from scenarios.result import Result, run
+    from scenarios.files.loading import Scenario, bundled_scenarios, load
+    from scenarios.runs.result import Result, run
 
 __all__ = ["Result", "Scenario", "bundled_scenarios", "load", "run"]
 
-_HOMES = {"Scenario": "loading", "bundled_scenarios": "loading", "load": "loading", "Result": "result", "run": "result"}
+_HOMES = {
+    "Scenario": "files.loading",
+    "bundled_scenarios": "files.loading",
+    "load": "files.loading",
+    "Result": "runs.result",
+    "run": "runs.result",
+}
 
 
 def __getattr__(name: str) -> Any:

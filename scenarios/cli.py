@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from scenarios import commands_calibration, commands_method, commands_plan, commands_sweep
-from scenarios.refusal import bad_input
+from scenarios.commands import calibration, method, plan, sweep
+from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
     from moe2.answers import Answers
 
-__all__ = ["app", "bad_input", "main"]
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="moe2",
@@ -57,10 +57,10 @@ def run(  # noqa: PLR0917 - the command line's options
 
     Example: moe2 run testbed --out runs/testbed --set router.k=2
     """
-    from scenarios.loading import load
+    from scenarios.commands.terminal import print_verdicts
+    from scenarios.files.loading import load
     from scenarios.running import perform, prepare
-    from scenarios.terminal import print_verdicts
-    from scenarios.verdict import exit_status
+    from scenarios.verdicts.verdict import exit_status
     from twin.metrics import busiest
     from twin.world import engine_of
 
@@ -81,8 +81,8 @@ def run(  # noqa: PLR0917 - the command line's options
 @app.command()
 def scenarios(as_json: AsJson = False) -> None:
     """List the bundled scenarios, each with the question it asks."""
-    from scenarios.loading import bundled_scenarios, load
-    from scenarios.terminal import print_scenarios
+    from scenarios.commands.terminal import print_scenarios
+    from scenarios.files.loading import bundled_scenarios, load
 
     questions = {name: load(name).file.description for name in bundled_scenarios()}
     if as_json:
@@ -94,8 +94,8 @@ def scenarios(as_json: AsJson = False) -> None:
 @app.command()
 def check(scenario: ScenarioArg, changes: Changes = None, as_json: AsJson = False) -> None:
     """Check a scenario and everything it names, without running it."""
-    from scenarios.loading import load
-    from scenarios.replicating import assemble
+    from scenarios.files.loading import load
+    from scenarios.runs.replicating import assemble
 
     with bad_input():
         assembly = assemble(load(scenario, changes or []))
@@ -112,7 +112,7 @@ def schema() -> None:
 
     Example: moe2 schema > scenario.schema.json
     """
-    from scenarios.schema import json_schema
+    from scenarios.files.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 
@@ -159,14 +159,14 @@ def evaluate_(  # noqa: PLR0917 - the command line's options
     """
     from moe2.evaluation import evaluate
     from moe2.gate import bundled_gate, read_gate
-    from scenarios.terminal import print_accuracy
+    from scenarios.commands.terminal import print_accuracy
 
     with bad_input():
         chosen = bundled_gate() if gate == "bundled" else read_gate(Path(gate))
         found = evaluate(_answers(answers), chosen, ks=k or (1, 2, 3, 4))
         if curves is not None:
             curves.mkdir(parents=True, exist_ok=True)
-            commands_method.draw_evaluation(scenario, [], curves)
+            method.draw_evaluation(scenario, [], curves)
     if as_json:
         print(found.to_json(orient="records", indent=2))
     else:
@@ -179,7 +179,7 @@ def _answers(name: str) -> Answers:
     return bundled_answers() if name == "bundled" else read_answers(Path(name))
 
 
-for commands in (commands_sweep, commands_plan, commands_calibration, commands_method):
+for commands in (sweep, plan, calibration, method):
     commands.register(app)
 
 PANELS = {

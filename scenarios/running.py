@@ -10,11 +10,11 @@ from typing import Any
 import tomli_w
 from rich.console import Console
 
-from scenarios.folder import check_replaceable, whole_folder
-from scenarios.loading import Scenario
-from scenarios.replicating import Assembly, Load, assemble, draw_loads
-from scenarios.result import Result, simulate_until_decided
-from scenarios.summary import summarise
+from scenarios.files.loading import Scenario
+from scenarios.runs.folder import check_replaceable, whole_folder
+from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads
+from scenarios.runs.result import Result, simulate_until_decided
+from scenarios.runs.summary import summarise
 from twin.tables import write_tables
 from twin.world import Engine
 
@@ -68,7 +68,7 @@ def _write_report(result: Result, folder: Path, out: Path, console: Console) -> 
     # Drawing libraries take a second to load: only a run that draws pays for them.
     from scenarios.figures import draw_figures  # noqa: PLC0415
     from scenarios.report import write_report  # noqa: PLC0415
-    from scenarios.telling import tell  # noqa: PLC0415
+    from scenarios.story.telling import tell  # noqa: PLC0415
 
     with console.status("drawing the report"):
         story = tell(result, out=out)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from scenarios.loading import load
+from scenarios.files.loading import load
 from scenarios.running import perform, prepare
 from tests import oracle
 from tests.strategies import coefficients, loads

@@ -13,9 +13,9 @@ from moe2.gate import Gate, bundled_gate
 from moe2.regret import subset_regret
 from moe2.router import GateRouter, PooledAnswers
 from moe2.training import Recipe, train_gate
-from scenarios.loading import load
-from scenarios.method_curves import scenario_curves
-from scenarios.replicating import assemble
+from scenarios.files.loading import load
+from scenarios.method.curves import scenario_curves
+from scenarios.runs.replicating import assemble
 
 LOSSES = {
     "score": "each expert scored by itself (the default)",

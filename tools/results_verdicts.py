@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta
 
-from scenarios.judging import Evidence
-from scenarios.result import until_decided
-from scenarios.schema import Budgets
-from scenarios.stability import growing_backlogs
+from scenarios.files.schema import Budgets
+from scenarios.runs.result import until_decided
+from scenarios.verdicts.judging import Evidence
+from scenarios.verdicts.stability import growing_backlogs
 from twin.tables import Tables
 
 RATE, SERVICE_S, DURATION_S, WARMUP_S = 0.5, 1.0, 2000.0, 100.0

@@ -20,7 +20,7 @@ from scenarios.figures.style import (
     save,
 )
 from scenarios.figures.views import floats, short_names
-from scenarios.story import Story
+from scenarios.story.story import Story
 
 _MARKS = {  # kind: (marker, colour, filled, words)
     "router": ("o", BLUE, True, "this scenario's router"),

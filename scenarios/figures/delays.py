@@ -32,8 +32,8 @@ from scenarios.figures.views import (
     statistic_share,
     time_table,
 )
-from scenarios.numbers import quantity, unanswered
-from scenarios.story import Story
+from scenarios.story.numbers import quantity, unanswered
+from scenarios.story.story import Story
 
 
 def draw_delay_by_category(story: Story, folder: Path) -> Figure:

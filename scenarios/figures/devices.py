@@ -23,8 +23,8 @@ from scenarios.figures.style import (
     save,
 )
 from scenarios.figures.views import Floats, device_table, floats, in_system
-from scenarios.numbers import quantity
-from scenarios.story import Story
+from scenarios.story.numbers import quantity
+from scenarios.story.story import Story
 
 
 def draw_energy_by_device(story: Story, folder: Path) -> Figure:

@@ -6,7 +6,7 @@ from scenarios.figures.accuracy import draw_accuracy
 from scenarios.figures.delays import draw_delay_by_category, draw_delay_curve, draw_time_parts
 from scenarios.figures.devices import draw_energy_by_device, draw_in_system, draw_utilisation
 from scenarios.figures.style import Figure, house_style
-from scenarios.story import Story
+from scenarios.story.story import Story
 
 _DRAWINGS = (
     draw_delay_by_category,

@@ -27,7 +27,7 @@ from scenarios.figures.style import (
     new_canvas,
     save,
 )
-from scenarios.numbers import number
+from scenarios.story.numbers import number
 
 __all__ = ["draw_capacity", "draw_variants"]
 

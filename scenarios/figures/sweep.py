@@ -34,7 +34,7 @@ from scenarios.figures.style import (
     new_canvas,
     save,
 )
-from scenarios.numbers import number, percent
+from scenarios.story.numbers import number, percent
 
 __all__ = ["draw_sweep", "pareto_front"]
 

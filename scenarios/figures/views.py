@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scenarios.story import Story
+from scenarios.story.story import Story
 from twin.metrics import after_warmup, delays_s, mean_delay_s, percentile, served_share
 
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scenarios.verdict import Verdict
+from scenarios.verdicts.verdict import Verdict
 
 WIDTH = 150.0
 _EDGE = 7.0

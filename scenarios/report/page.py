@@ -11,12 +11,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from scenarios import numbers
 from scenarios.figures import Figure
 from scenarios.report import tables
 from scenarios.report.marks import WIDTH, marks
 from scenarios.report.sentences import headline, lede, ranked, status_word
-from scenarios.story import Story
+from scenarios.story import numbers
+from scenarios.story.story import Story
 
 PROVENANCE = (
     ("measured", "Fitted to recordings of this model on this hardware."),

@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from scenarios.numbers import THIN, bound, interval, quantity, unanswered
-from scenarios.story import Story
-from scenarios.verdict import Verdict
+from scenarios.story.numbers import THIN, bound, interval, quantity, unanswered
+from scenarios.story.story import Story
+from scenarios.verdicts.verdict import Verdict
 
 _DELAY = re.compile(r"delay (?P<statistic>p\d+|mean)(?:, (?P<category>.+))?$", re.IGNORECASE)
 _WORDS = {"holds": "Holds", "violated": "Violated", "undecided": "Undecided"}

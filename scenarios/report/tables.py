@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from scenarios.figures.views import delay_table, device_table, time_table
-from scenarios.numbers import (
+from scenarios.report.sentences import in_some_runs, percentile
+from scenarios.story.numbers import (
     DASH,
     MINUS,
     THIN,
@@ -24,9 +25,8 @@ from scenarios.numbers import (
     quantity,
     unanswered,
 )
-from scenarios.report.sentences import in_some_runs, percentile
-from scenarios.story import Story, Subset
-from scenarios.verdict import Verdict
+from scenarios.story.story import Story, Subset
+from scenarios.verdicts.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

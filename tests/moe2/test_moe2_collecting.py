@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from moe2.answers import read_answers
-from scenarios import asking
-from scenarios.asking import Endpoint, letter_in, letter_shares, read_endpoints, read_questions
-from scenarios.collecting import collect
+from scenarios.method import asking
+from scenarios.method.asking import Endpoint, letter_in, letter_shares, read_endpoints, read_questions
+from scenarios.method.collecting import collect
 
 pytest.importorskip("sentence_transformers", reason="extra 'encoder' is not installed")
 
@@ -41,7 +41,7 @@ def test_a_real_server_s_answers_become_a_table(tmp_path):
     arguments = ["--endpoints", str(endpoints), "--questions", str(questions), "--out", str(out)]
     from typer import Typer
 
-    from scenarios.commands_method import register
+    from scenarios.commands.method import register
 
     commands = Typer()
     register(commands)

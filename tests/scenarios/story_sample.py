@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from scenarios.story import Story, Subset
-from scenarios.verdict import Estimate, Verdict, judge, overall
+from scenarios.story.story import Story, Subset
+from scenarios.verdicts.verdict import Estimate, Verdict, judge, overall
 from twin.metrics import delay_percentile_s
 
 CATEGORIES = (

@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from scenarios.commands_sweep import register
+from scenarios.commands.sweep import register
 
 app = typer.Typer()
 app.callback()(lambda: None)  # with it a single command keeps its name

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from calibration.profile import bundled_profiles
 from scenarios.cli import app
-from scenarios.loading import bundled_scenarios
+from scenarios.files.loading import bundled_scenarios
 
 TABLES = ("requests.parquet", "legs.parquet", "devices.parquet")
 SMALL = ("--no-report", "--set", "duration_s=300.0", "--set", "warmup_s=30.0", "--set", "replications=2")

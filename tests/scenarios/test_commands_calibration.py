@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from calibration.profile import read_profile
-from scenarios.commands_calibration import register
+from scenarios.commands.calibration import register
 from tests.calibration.fault_server import fault_server
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from calibration.draws import drawn, is_uncertain
 from calibration.profile import bundled_profiles, read_profile
-from scenarios.loading import load
-from scenarios.replicating import assemble
-from scenarios.result import look_sizes
-from scenarios.stability import growing_backlogs, unstable_share
-from scenarios.verdict import estimate, judge, look_level
-from scenarios.warmup import mser, warmup_s
+from scenarios.files.loading import load
+from scenarios.runs.replicating import assemble
+from scenarios.runs.result import look_sizes
+from scenarios.verdicts.stability import growing_backlogs, unstable_share
+from scenarios.verdicts.verdict import estimate, judge, look_level
+from scenarios.verdicts.warmup import mser, warmup_s
 
 DURATION_S = 3000.0
 

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scenarios.cli import app
-from scenarios.loading import load
+from scenarios.files.loading import load
 
 BASE = """
 name = "base"

@@ -17,7 +17,7 @@ from scenarios.figures.accuracy import reference_accuracy
 from scenarios.figures.delays import draw_delay_by_category, scale_seconds
 from scenarios.figures.style import hardware_colours, new_canvas
 from scenarios.figures.views import delay_table, device_table, in_system, judged_requests, leg_parts, time_table
-from scenarios.story import Story
+from scenarios.story.story import Story
 from twin.metrics import after_warmup, by_category, energy_per_request_j
 
 

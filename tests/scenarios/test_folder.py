@@ -2,7 +2,7 @@
 
 import pytest
 
-from scenarios.folder import whole_folder
+from scenarios.runs.folder import whole_folder
 
 
 def test_a_failed_block_leaves_nothing(tmp_path):

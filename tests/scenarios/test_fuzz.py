@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenarios.loading import bundled_scenarios, load
-from scenarios.replicating import assemble
+from scenarios.files.loading import bundled_scenarios, load
+from scenarios.runs.replicating import assemble
 
 BUNDLED = bundled_scenarios()
 ODD = [

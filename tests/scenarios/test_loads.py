@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from scenarios.loading import load
+from scenarios.files.loading import load
 from scenarios.running import perform, prepare
 
 LOADS = {

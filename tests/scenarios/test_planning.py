@@ -8,11 +8,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from scenarios.cli import app
-from scenarios.loading import load
-from scenarios.planning import plan, proposals
-from scenarios.replicating import assemble, draw_loads
-from scenarios.result import simulate_until_decided
-from scenarios.verdict import overall
+from scenarios.files.loading import load
+from scenarios.plans.planning import plan, proposals
+from scenarios.runs.replicating import assemble, draw_loads
+from scenarios.runs.result import simulate_until_decided
+from scenarios.verdicts.verdict import overall
 
 KEPT = ["phi-3-mini-4k-instruct@rtx4090-b", "gemma-7b@orin-a", "yi-6b-chat@orin-d"]
 SMALL = (

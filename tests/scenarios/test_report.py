@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from story_sample import sample_story, verdicts
 
 from scenarios.figures import Figure, draw_figures
-from scenarios.numbers import DASH, MINUS, THIN, number
 from scenarios.report import write_report
 from scenarios.report.marks import WIDTH, marks
 from scenarios.report.page import render
 from scenarios.report.sentences import claim, headline, ranked
-from scenarios.story import Story
-from scenarios.verdict import Verdict
+from scenarios.story.numbers import DASH, MINUS, THIN, number
+from scenarios.story.story import Story
+from scenarios.verdicts.verdict import Verdict
 
 
 class Page(HTMLParser):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from typer.testing import CliRunner
 
-from scenarios.cache import Cache, digest
 from scenarios.cli import app as main_app
 from scenarios.figures.sweep import pareto_front
-from scenarios.loading import load
-from scenarios.pairing import paired
-from scenarios.sweeping import Backend
-from scenarios.variations import read_variations
+from scenarios.files.loading import load
+from scenarios.sweeps.cache import Cache, digest
+from scenarios.sweeps.pairing import paired
+from scenarios.sweeps.sweeping import Backend
+from scenarios.sweeps.variations import read_variations
 from tests.scenarios.sweep_plant import PROFILE, app, write_small
 
 TABLES = ("sweep.parquet", "points.parquet", "replications.parquet", "verdicts.parquet")

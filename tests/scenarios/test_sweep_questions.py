@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from scenarios.capacity import bracket
-from scenarios.loading import load
-from scenarios.questions import relaxed, versus, what_ifs
+from scenarios.files.loading import load
+from scenarios.plans.capacity import bracket
+from scenarios.plans.questions import relaxed, versus, what_ifs
 from tests.scenarios.sweep_plant import app, write_small
 
 SHORT = ["duration_s=300.0", "warmup_s=30.0", "replications=2"]
@@ -104,7 +104,7 @@ def test_what_ifs_change_one_thing_each():
         assert by_name[f"without {devices[name]}"].router.subset == [n for n in kept if n != name]
     assert by_name["twice the load"].load.requests_per_s == 2 * base.load.requests_per_s
     assert by_name["twice the load"].router.subset == kept
-    from scenarios.replicating import assemble
+    from scenarios.runs.replicating import assemble
 
     routing = assemble(plan.base).routing
     mean = routing.pool.prompt_tokens[routing.test_rows].mean()

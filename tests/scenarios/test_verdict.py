@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenarios.verdict import estimate, exit_status, judge, overall
+from scenarios.verdicts.verdict import estimate, exit_status, judge, overall
 
 
 def verdict(values, budget, **kw):

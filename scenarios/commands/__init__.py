@@ -1,0 +1,1 @@
+"""The commands of `moe2`, by topic, and what they print."""

@@ -1,0 +1,114 @@
+"""The commands of the method: `moe2 evaluate` with budgets, `moe2 answers collect`, `moe2 embed`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from scenarios.commands.refusal import bad_input
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+answers_app = typer.Typer(no_args_is_help=True, help="Answers tables of your own LLMs.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.add_typer(answers_app, name="answers")
+    app.command("embed")(embed_)
+
+
+def draw_evaluation(scenario: str, changes: list[str], out: Path, *, n_budgets: int = 12) -> pd.DataFrame:
+    """Write curves.csv and the two figures of accuracy against budgets to `out`; return the curves.
+
+    The experts, their costs, answers and gate are those of the scenario.
+    """
+    from scenarios.figures.budget_curves import draw_budget_curves  # noqa: PLC0415
+    from scenarios.files.loading import load  # noqa: PLC0415
+    from scenarios.method.curves import scenario_curves  # noqa: PLC0415
+
+    curves = scenario_curves(load(scenario, changes), n_budgets=n_budgets)
+    draw_budget_curves(curves, out)
+    experts = curves["experts"].map(lambda places: " ".join(str(p) for p in places))
+    curves.assign(experts=experts).to_csv(out / "curves.csv", index=False)
+    return curves
+
+
+@answers_app.command("collect")
+def collect_(
+    endpoints: Annotated[Path, typer.Option(help="TOML: tables [[endpoints]] with model, url, precision.")],
+    questions: Annotated[Path, typer.Option(help="JSONL: id, category, question, options, answer (a letter).")],
+    out: Annotated[Path, typer.Option(help="Answers table to write (Parquet).")] = Path("answers.parquet"),
+    encoder: Annotated[Path | None, typer.Option(help="Folder of sentence-transformers; the bundled one.")] = None,
+) -> None:
+    """Ask your own LLMs multiple-choice questions and write their answers table; start again to resume.
+
+    What was answered is kept beside the table in a file that ends in .log.jsonl. Train a gate on the table with
+    `moe2 train --answers FILE`, and name both in a scenario's [router].
+
+    Example: moe2 answers collect --endpoints endpoints.toml --questions questions.jsonl --out answers.parquet
+    """
+    from moe2.answers import write_answers  # noqa: PLC0415
+    from scenarios.method.asking import read_endpoints, read_questions  # noqa: PLC0415
+    from scenarios.method.collecting import collect  # noqa: PLC0415
+
+    with bad_input():
+        asked, prompts = read_endpoints(endpoints), read_questions(questions)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            tasks = {e.model: bar.add_task(e.model, total=len(prompts)) for e in asked}
+            table = collect(
+                asked,
+                prompts,
+                out.with_suffix(".log.jsonl"),
+                encoder=encoder,
+                progress=lambda model, n: bar.update(tasks[model], completed=n),
+            )
+        write_answers(table, out)
+    print(f"{out}: {len(table)} questions, {len(table.models)} models")
+    for i, model in enumerate(table.models):
+        unparsed = int((table.choice[:, i] < 0).sum())
+        print(f"{model}: {table.correct[:, i].mean():.1%} right, {unparsed} answers unparsed")
+
+
+def embed_(
+    texts: Annotated[Path, typer.Argument(help="JSONL with a `text`, or a `question` and its `options`, per line.")],
+    out: Annotated[Path, typer.Option(help="Embeddings to write (.npz: embedding, encoder).")] = Path("embedding.npz"),
+    encoder: Annotated[Path | None, typer.Option(help="Folder of sentence-transformers; the bundled one.")] = None,
+) -> None:
+    """Embed prompts; needs the extra `encoder`.
+
+    Example: moe2 embed prompts.jsonl --out embedding.npz
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from moe2.encoder import embed, identity  # noqa: PLC0415
+
+    with bad_input():
+        if not out.absolute().parent.is_dir():
+            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+        vectors = embed(_texts(texts), folder=encoder)
+        with out.open("wb") as file:
+            np.savez(file, embedding=vectors, encoder=np.array(identity(encoder)))
+    print(f"{out}: {vectors.shape[0]} prompts, {vectors.shape[1]} values each, of {identity(encoder)}")
+
+
+def _texts(path: Path) -> list[str]:
+    from moe2.encoder import prompt_text  # noqa: PLC0415
+
+    found = []
+    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            found.append(entry["text"] if "text" in entry else prompt_text(entry["question"], entry["options"]))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:  # noqa: PERF203 - names the line
+            raise ValueError(
+                f"{path}, line {i}: found {line[:40]!r} ({type(error).__name__}); each line is a JSON object with a "
+                "text, or a question and its options"
+            ) from None
+    return found

@@ -1,0 +1,120 @@
+"""What the commands print: tables that fit 80 columns, plain text when piped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from scenarios.story.numbers import DASH, MINUS, bound, interval, percent, quantity
+from scenarios.verdicts.verdict import Verdict, overall
+
+__all__ = ["print_accuracy", "print_fits", "print_scenarios", "print_verdicts"]
+
+BUSY = 0.95  # a device busier than this has no slack left: its queue decides the delays
+
+
+def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str, float]) -> None:
+    """Print one line per budget, the notes behind them, and the devices that the load leaves no slack."""
+    title = f"{name}: {overall(verdicts)}" if verdicts else f"{name}: no budget to judge"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("budget")
+    for column in ("allowed", "found", "interval"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for v in verdicts:
+        table.add_row(v.label, bound(v.budget, v.unit), _found(v), _between(v), Text(v.status, _STYLES[v.status]))
+    console = Console(highlight=False, emoji=False)
+    console.print(table)
+    for note in dict.fromkeys(v.note for v in verdicts if v.note):
+        labels = ", ".join(v.label.rpartition(", ")[2] for v in verdicts if v.note == note)
+        console.print(f"{escape(labels)}: {escape(note)}")
+    if len(verdicts) > 1:
+        console.print("all intervals hold together at 95 %")
+    for device, share in busy.items():
+        if share > BUSY:
+            console.print(
+                f"{escape(device)} is busy {percent(share)} of the time: its queue grows as long as load comes"
+            )
+
+
+def _found(v: Verdict) -> str:
+    if v.estimate is None:
+        return "unstable" if v.status == "violated" else "not known"
+    return quantity(v.estimate, v.unit) if math.isfinite(v.estimate) else "∞"
+
+
+def _between(v: Verdict) -> str:
+    if v.low is None or v.high is None or math.isinf(v.low):
+        return DASH
+    return interval(v.low, v.high, v.unit) if math.isfinite(v.high) else f"above {quantity(v.low, v.unit)}"
+
+
+_STYLES = {"holds": "green", "violated": "red", "undecided": "yellow"}
+
+
+def print_scenarios(questions: Mapping[str, str]) -> None:
+    """Print the names of scenarios and what each asks."""
+    table = _plain_table("scenario", "question")
+    for name, question in questions.items():
+        table.add_row(name, escape(question))
+    Console(highlight=False, emoji=False).print(table)
+
+
+def print_accuracy(found: pd.DataFrame) -> None:
+    """Print the accuracy of methods on the test split and their paired differences, in points."""
+    table = _plain_table("method", numbers=("accuracy, %", "95 % interval", "− best single", "− majority"))
+    for row in found.to_dict("records"):
+        table.add_row(
+            row["method"].removeprefix("only "),
+            f"{100 * row['accuracy']:.1f}",
+            f"{100 * row['low']:.1f}–{100 * row['high']:.1f}",
+            _difference(row["diff_vs_best_single"], row["diff_low"], row["diff_high"]),
+            _difference(row["diff_vs_majority"], row["majority_low"], row["majority_high"]),
+        )
+    console = Console(highlight=False, emoji=False)
+    console.print(table)
+    console.print(
+        f"{int(found['n'].iloc[0])} test questions. Differences are paired, in points, ± half of their 95 % interval. "
+        "The best single expert was chosen on validation. The oracle needs the right answer: it cannot be built."
+    )
+
+
+def print_fits(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was fitted: coefficients, rows used and refused, error on lengths left out."""
+    console = Console(highlight=False, emoji=False)
+    for profile in dict.fromkeys(row["profile"] for row in rows):
+        table = _plain_table("quantity", numbers=("coefficients", "rows", "refused", "error"))
+        table.title, table.title_justify = profile, "left"
+        for row in rows:
+            if row["profile"] == profile:
+                error = DASH if row["error"] is None else percent(row["error"])
+                table.add_row(row["quantity"], _coefficients(row), str(row["n"]), str(row["refused"]), error)
+        console.print(table)
+    for reason in dict.fromkeys(reason for row in rows for reason in row["reasons"]):
+        console.print(f"refused: {escape(reason)}")
+
+
+def _coefficients(row: Mapping[str, Any]) -> str:
+    found = row["coefficients"]
+    return "not known" if found is None else "  ".join(DASH if c is None else f"{c:.3g}" for c in found)
+
+
+def _difference(points: float, low: float, high: float) -> str:
+    return f"{100 * points:+.1f} ±{50 * (high - low):.1f}".replace("-", MINUS)
+
+
+def _plain_table(*texts: str, numbers: Sequence[str] = ()) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for column in texts:
+        table.add_column(column)
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table

@@ -1,0 +1,89 @@
+"""A scenario as a base and a difference: what `extends` and `without` do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scenarios.files.complaints import near
+
+__all__ = ["extended"]
+
+
+def extended(
+    base: Mapping[str, Any], change: Mapping[str, Any], without: Any, base_folder: Path, source: str
+) -> dict[str, Any]:
+    """Return a base scenario's data with a difference applied.
+
+    Tables are merged key by key; a `load` of another process replaces the base's. Experts are merged by name: one the
+    base has is changed, any other is added; those named in `without` are dropped. Paths of the base stay relative to
+    `base_folder`. Raises ValueError, naming `source`, for a dropped expert that the base does not have.
+    """
+    anchored = _anchored(base, base_folder)
+    merged = _merged({k: v for k, v in anchored.items() if k != "experts"}, change)
+    experts = _dropped(anchored.get("experts", []), without, source)
+    merged["experts"] = _experts(experts, change.get("experts", []))
+    return merged
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the keys of `change`, tables in tables.
+
+    >>> _merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": 4}})
+    {'a': 1, 'b': {'c': 4, 'd': 3}}
+    """
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            other_process = value.get("process", old.get("process")) != old.get("process")
+            merged[key] = value if other_process else _merged(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _experts(base: Any, change: Any) -> Any:
+    if not isinstance(base, list) or not isinstance(change, list):
+        return change
+    by_name = {e.get("name"): dict(e) for e in base if isinstance(e, Mapping)}
+    for expert in change:
+        if not isinstance(expert, Mapping):
+            return change  # the schema says what is wrong with it
+        name = expert.get("name")
+        by_name[name] = _merged(by_name.get(name, {}), expert)
+    return list(by_name.values())
+
+
+def _dropped(experts: Any, without: Any, source: str) -> Any:
+    if not isinstance(without, list) or not all(isinstance(name, str) for name in without):
+        raise ValueError(f"{source}: key without = {without!r}: should be a list of expert names")
+    names = [e.get("name") for e in experts if isinstance(e, Mapping)]
+    for name in without:
+        if name not in names:
+            known = ", ".join(str(n) for n in names)
+            raise ValueError(
+                f"{source}: key without: no expert is named {name!r}{near(name, map(str, names))}; {known}"
+            )
+    return [e for e in experts if e.get("name") not in without]
+
+
+def _anchored(base: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the data with its relative paths made absolute, so that they hold from elsewhere."""
+    data = dict(base)
+    for table, key in (("load", "path"), ("router", "gate"), ("router", "answers")):
+        section = data.get(table)
+        if isinstance(section, Mapping) and isinstance(section.get(key), str) and section[key] != "bundled":
+            data[table] = {**section, key: str((folder / section[key]).resolve())}
+    experts = data.get("experts")
+    if isinstance(experts, list):
+        data["experts"] = [_anchored_expert(e, folder) if isinstance(e, Mapping) else e for e in experts]
+    return data
+
+
+def _anchored_expert(expert: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    profile = expert.get("profile")
+    if isinstance(profile, str) and profile.endswith(".json"):
+        return {**expert, "profile": str((folder / profile).resolve())}
+    return dict(expert)

@@ -1,0 +1,155 @@
+"""The scenario file as types: every key, its unit in its name, its default and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from scenarios.files.loads import Diurnal, Gamma, Modulated, Poisson, RequestsFile, Section, TraceLoad
+
+__all__ = [
+    "AddedPower",
+    "Budgets",
+    "ExpertSpec",
+    "Network",
+    "Poisson",
+    "RequestsFile",
+    "Router",
+    "ScenarioFile",
+    "Users",
+    "Verdicts",
+    "json_schema",
+]
+
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Users(Section):
+    """The mobile users."""
+
+    count: Count = 1
+
+
+class Network(Section):
+    """Delays on the way to an expert; the same ones on the way back."""
+
+    lan_delay_s: float = Field(0.0005, ge=0, le=10, description="Gateway to device, one way.")
+    access_delay_s: float = Field(0.02, ge=0, le=60, description="User to gateway, one way.")
+
+
+class Router(Section):
+    """The gate, how many experts it picks, and from which subset."""
+
+    gate: str = Field("bundled", description='"bundled" or a checkpoint written by `moe2 train`.')
+    answers: str = Field("bundled", description='"bundled" or an answers table.')
+    k: Count = Field(3, description="Experts asked for each prompt.")
+    subset: Literal["auto"] | list[str] = Field("auto", description='"auto" or a list of expert names.')
+
+
+class AddedPower(Section):
+    """Power of the host or board that a profile's energy leaves out, drawn at all times."""
+
+    power_w: float = Field(ge=0, allow_inf_nan=False)
+    scope: Literal["gpu", "module", "board", "wall"] = Field(description="What the energy covers with it.")
+    source: str = Field(min_length=1, description="Where the figure comes from.")
+
+
+class ExpertSpec(Section):
+    """One LLM on one device."""
+
+    name: str = Field(min_length=1)
+    device: str = Field(min_length=1)
+    profile: str = Field(description="A JSON file, relative to the scenario's folder, or a bundled name.")
+    max_batch: Count = 1
+    kv_capacity_tokens: Count = 16384
+    scheduler: Literal["prefill_first", "chunked"] = Field(
+        "prefill_first", description="A prompt alone, or prompts in chunks beside the running sequences."
+    )
+    token_budget: Count = Field(512, description='Tokens of an iteration, with scheduler = "chunked".')
+    kv: Literal["reserve", "paged"] = Field("reserve", description="KV memory held whole from admission, or grown.")
+    block_tokens: Count = Field(16, description='Tokens of a block of memory, with kv = "paged".')
+    noise: bool = Field(False, description="Draw the profile's residuals for every leg.")
+    added_power: AddedPower | None = None
+
+
+class Budgets(Section):
+    """What has to hold. A budget that is left out is not judged."""
+
+    need: str = Field("", description="The service need behind the numbers, in words.")
+    energy_j_per_request: float | None = Field(None, gt=0, allow_inf_nan=False)
+    delay_s: PositiveSeconds | dict[str, PositiveSeconds] | None = Field(
+        None, description="One number, or a table by category in which `default` serves the others."
+    )
+    delay_statistic: Literal["mean", "p50", "p95", "p99"] = "p95"
+    served_share: Probability = Field(0.99, description="Least share served for a mean delay to hold.")
+
+    def delay_by_category_s(self) -> dict[str, float]:
+        """Return the delay budgets in seconds by category, `default` among them if given."""
+        if self.delay_s is None:
+            return {}
+        return dict(self.delay_s) if isinstance(self.delay_s, dict) else {"default": self.delay_s}
+
+
+class Verdicts(Section):
+    """How sure a verdict has to be, and of what."""
+
+    inputs: Literal["drawn", "nominal"] | None = Field(
+        None,
+        description="Whether the errors of the profiles count: every replication is then run a second time with drawn "
+        "coefficients. They count unless the scenario has no randomness.",
+    )
+    max_replications: Count | None = Field(
+        None, description="Replications are doubled up to this number until every budget is decided."
+    )
+
+
+class ScenarioFile(Section):
+    """A whole scenario."""
+
+    name: str = Field(min_length=1)
+    description: str = Field("", description="The question that the scenario asks, in one sentence.")
+    duration_s: PositiveSeconds
+    warmup_s: Seconds | Literal["auto"] = Field(
+        0.0, description='Requests that arrive earlier are simulated but not judged; "auto" finds it (MSER-5).'
+    )
+    drain_cap_s: Seconds = Field(3600.0, description="Time after duration_s for what is still in the system.")
+    replications: int = Field(5, ge=1, le=10_000)
+    seed: int = Field(0, ge=0, lt=2**63)
+    load: Annotated[Poisson | Gamma | Modulated | Diurnal | TraceLoad | RequestsFile, Field(discriminator="process")]
+    users: Users = Users()
+    network: Network = Network()
+    router: Router = Router()
+    experts: list[ExpertSpec] = Field(min_length=1)
+    budgets: Budgets = Budgets()
+    verdicts: Verdicts = Verdicts()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScenarioFile:
+        if self.warmup_s != "auto" and self.warmup_s >= self.duration_s:
+            raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
+        for what, names in (
+            ("name", [e.name for e in self.experts]),
+            ("device", [e.device for e in self.experts]),
+        ):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"experts: {what} {twice[0]!r} is used twice; every expert needs its own {what}")
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario file, `extends` and `without` included."""
+    schema = ScenarioFile.model_json_schema()
+    schema["title"] = "moe2 scenario"
+    schema.pop("required")  # a file that extends another may leave anything out
+    schema["properties"] = {
+        "extends": {"type": "string", "description": "A bundled scenario or a path: this file is a difference to it."},
+        "without": {"type": "array", "items": {"type": "string"}, "description": "Experts of the base to drop."},
+        **schema["properties"],
+    }
+    return schema

@@ -1,0 +1,1 @@
+"""The method on one's own LLMs: answers collected, methods compared under budgets."""

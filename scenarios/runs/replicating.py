@@ -1,0 +1,197 @@
+"""Replications: the same scenario under independent seeds, side by side on the machine's cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import joblib
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from calibration.draws import drawn as drawn_profile
+from calibration.draws import is_uncertain
+from scenarios.files.loading import Scenario
+from scenarios.files.loads import Drawn, RequestsFile, TraceLoad, draw_requests, scaled_trace
+from scenarios.files.plant import build_experts
+from scenarios.files.schema import ScenarioFile
+from scenarios.runs.routing import Routing, build_routing
+from twin.expert import Expert
+from twin.gateway import routed_legs
+from twin.load import Legs, Requests
+from twin.network import Network
+from twin.request_file import RequestFile, read_request_file
+from twin.tables import Tables, joined, tabulate
+from twin.world import Engine, Run, simulate
+
+__all__ = ["Assembly", "Load", "assemble", "draw_loads", "replicate", "seeds"]
+
+MAX_PROCESSES = 2  # the machines this is built for have two cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """A scenario made ready to run: its experts, its routing, and whether anything in it is left to chance."""
+
+    scenario: Scenario
+    experts: tuple[Expert, ...]  # those that run; the ones that the selector left out are switched off
+    all_experts: tuple[Expert, ...]
+    routing: Routing | None  # None when the load names the experts of each request
+    request_file: RequestFile | None
+    requests_per_s: float
+    random: bool
+    engine: Engine = "compiled"
+
+    @property
+    def file(self) -> ScenarioFile:
+        """The checked scenario file."""
+        return self.scenario.file
+
+    @property
+    def draws_inputs(self) -> bool:
+        """Whether the errors of the profiles count in the verdict."""
+        wanted = self.file.verdicts.inputs or ("drawn" if self.random else "nominal")
+        return wanted == "drawn" and self.random and any(is_uncertain(e.profile) for e in self.experts)
+
+    @property
+    def n_replications(self) -> int:
+        """Runs to perform: without randomness one says it all."""
+        return self.file.replications if self.random else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """The requests of one replication, the legs that they become, and the seed of all its chance."""
+
+    requests: Requests
+    legs: Legs
+    seed: int
+
+
+def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
+    """Return the scenario made ready to run on an engine; ValueError names what in its files is wrong."""
+    file = scenario.file
+    experts = build_experts(scenario)
+    rows = _request_file(scenario, experts)
+    rate = len(rows.requests) / file.duration_s if rows is not None else _planned_per_s(scenario)
+    named = rows is not None and rows.names_experts
+    routing = None if named else build_routing(scenario, experts, requests_per_s=rate)
+    kept = tuple(experts[i] for i in routing.kept) if routing else experts
+    return Assembly(
+        scenario=scenario,
+        experts=kept,
+        all_experts=experts,
+        routing=routing,
+        request_file=rows,
+        requests_per_s=rate,
+        random=routing is not None or any(e.noise for e in kept),
+        engine=engine,
+    )
+
+
+def draw_loads(assembly: Assembly, *, first: int = 0, n: int | None = None) -> list[Load]:
+    """Return the loads of n replications from the `first`; ValueError naming the scenario where one is empty."""
+    last = first + (assembly.n_replications if n is None else n)
+    return [_load(assembly, seed) for seed in seeds(assembly.file.seed, last)[first:]]
+
+
+def replicate(
+    assembly: Assembly, loads: Sequence[Load], console: Console, *, first: int = 0, drawn: bool = False
+) -> Tables:
+    """Return the tables of replications together, numbered from `first`, with a progress bar on `console` meanwhile.
+
+    With `drawn` every replication has profiles of its own, their coefficients drawn from the profiles' evidence.
+    """
+    runs = _with_progress(_simulated(assembly, loads, drawn=drawn), len(loads), console, drawn=drawn)
+    pool, router = (None, None) if (r := assembly.routing) is None else (r.pool, r.router)
+    return joined([tabulate(run, replication=first + i, pool=pool, router=router) for i, run in enumerate(runs)])
+
+
+def seeds(seed: int, n: int) -> list[int]:
+    """Return the independent seeds of n replications; a longer list begins like a shorter one."""
+    return [int(child.generate_state(1, np.uint64)[0]) for child in np.random.SeedSequence(seed).spawn(n)]
+
+
+def _load(assembly: Assembly, seed: int) -> Load:
+    """Return the requests and legs of one replication; the gate decides on all of them at once."""
+    routing, rows = assembly.routing, assembly.request_file
+    if routing is None:
+        assert rows is not None, "a load without a router names its experts"  # noqa: S101
+        requests, legs = rows.requests, rows.legs()
+        return Load(requests=requests, legs=legs, seed=seed)
+    if rows is not None:
+        requests = rows.drawn(routing.pool, routing.test_rows, seed=seed)
+    else:
+        requests = _drawn(assembly, routing, seed)
+    return Load(requests=requests, legs=routed_legs(requests, routing.router, routing.pool), seed=seed)
+
+
+def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
+    file, scenario = assembly.file, assembly.scenario
+    load = file.load
+    assert not isinstance(load, RequestsFile), "its rows were read before"  # noqa: S101
+    try:
+        return draw_requests(
+            load,
+            path=scenario.path(load.path) if isinstance(load, TraceLoad) else None,
+            duration_s=file.duration_s,
+            n_users=file.users.count,
+            pool=routing.pool,
+            rows=routing.test_rows,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise ValueError(f"{scenario.source}: [load]: {error}") from None
+
+
+def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Iterator[Run]:
+    """Yield the runs in order; several run in processes beside each other."""
+    file = assembly.file
+    network = Network() if assembly.routing is None else Network(**file.network.model_dump())
+    tasks = (
+        joblib.delayed(simulate)(
+            experts=_drawn_experts(assembly.experts, load.seed) if drawn else assembly.experts,
+            requests=load.requests,
+            legs=load.legs,
+            network=network,
+            duration_s=file.duration_s,
+            drain_cap_s=file.drain_cap_s,
+            seed=load.seed,
+            engine=assembly.engine,
+        )
+        for load in loads
+    )
+    n_jobs = min(MAX_PROCESSES, joblib.cpu_count(), len(loads))
+    yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+
+
+def _drawn_experts(experts: Sequence[Expert], seed: int) -> tuple[Expert, ...]:
+    return tuple(replace(e, profile=drawn_profile(e.profile, seed=seed)) for e in experts)
+
+
+def _with_progress(runs: Iterator[Run], n: int, console: Console, *, drawn: bool) -> Iterator[Run]:
+    what = "simulating, with drawn profiles" if drawn else "simulating"
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield from progress.track(runs, total=n)
+
+
+def _request_file(scenario: Scenario, experts: Sequence[Expert]) -> RequestFile | None:
+    load = scenario.file.load
+    if not isinstance(load, RequestsFile):
+        return None
+    names = [e.name for e in experts]
+    return read_request_file(scenario.path(load.path), experts=names, duration_s=scenario.file.duration_s)
+
+
+def _planned_per_s(scenario: Scenario) -> float:
+    """Return the mean requests per second of a load that is not read from a request file."""
+    file = scenario.file
+    load = file.load
+    if isinstance(load, TraceLoad):
+        try:
+            return len(scaled_trace(scenario.path(load.path), load, file.duration_s).arrived_s) / file.duration_s
+        except ValueError as error:
+            raise ValueError(f"{scenario.source}: [load]: {error}") from None
+    return load.planned_per_s(file.users.count) if isinstance(load, Drawn) else float("nan")

@@ -1,0 +1,117 @@
+"""summary.json: the metrics with their intervals, every verdict, the subset, the provenance of each profile."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from scenarios.runs.replicating import Assembly
+from scenarios.runs.result import Result
+from scenarios.verdicts.judging import energies_j, per_replication
+from scenarios.verdicts.verdict import estimate, overall
+from twin.metrics import by_device, leg_energy_per_request_j, request_metrics
+from twin.tables import Tables
+
+__all__ = ["summarise"]
+
+
+_JUDGED = ("replication", "category", "arrived_s", "finished_s", "correct", "status")
+
+
+def summarise(result: Result) -> dict[str, Any]:
+    """Return the summary as plain JSON values: null where a figure is not known, "inf" where it has no bound."""
+    assembly, tables, evidence = result.assembly, result.tables, result.evidence
+    file, judged = assembly.file, evidence.requests()[list(_JUDGED)].astype({"status": "category"})  # fast to compare
+    summary: dict[str, Any] = _plain(
+        {
+            "scenario": file.name,
+            "version": version("moe2-twin"),
+            "engine": assembly.engine,
+            "seed": file.seed,
+            "replications": int(tables.requests["replication"].nunique()),
+            "warmup_s": evidence.warmup_s,
+            "status": overall(result.verdicts),
+            "interval_level": evidence.level,
+            "inputs": "drawn" if evidence.drawn else "nominal",
+            "verdicts": [asdict(v) for v in result.verdicts],
+            "unstable": dict(evidence.unstable),
+            "metrics": {
+                "overall": _estimates(judged, assembly.random),
+                "by_category": {c: _estimates(g, assembly.random) for c, g in judged.groupby("category")},
+                "energy": _energy(tables, assembly.random),
+                "by_device": by_device(tables.devices, tables.legs).set_index("device").to_dict("index"),
+            },
+            "requests": {"arrived": len(tables.requests), **tables.requests["status"].value_counts().to_dict()},
+            "subset": _subset(assembly),
+            "profiles": [_profile(assembly, i) for i in range(len(assembly.all_experts))],
+            "wall_s": result.wall_s,
+            "requests_per_wall_s": len(tables.requests) / result.wall_s,
+        }
+    )
+    return summary
+
+
+def _estimates(requests: pd.DataFrame, random: bool) -> dict[str, Any]:
+    """Return each metric's mean over the replications with its interval."""
+    rows = [request_metrics(group) for _, group in requests.groupby("replication")]
+    names = rows[0] if rows else {}
+    return {name: asdict(estimate([row[name] for row in rows], random=random)) for name in names}
+
+
+def _energy(tables: Tables, random: bool) -> dict[str, Any]:
+    legs = per_replication(tables.requests, leg_energy_per_request_j)
+    return {
+        "per_request_j": asdict(estimate(energies_j(tables), random=random)),
+        "per_request_legs_only_j": asdict(estimate(legs, random=random)),
+    }
+
+
+def _subset(assembly: Assembly) -> dict[str, Any]:
+    names = [e.name for e in assembly.experts]
+    routing = assembly.routing
+    if routing is None:
+        return {"experts": names, "how": "named by the load", "status": None}
+    if routing.selection is None:
+        return {"experts": names, "how": "named by the scenario", "status": None}
+    found = routing.selection
+    return {
+        "experts": names,
+        "how": found.method,
+        "status": found.status,
+        "value": found.value,
+        "upper_bound": found.upper_bound,
+        "gap": found.gap,
+        "subsets_tried": found.n_evaluated,
+    }
+
+
+def _profile(assembly: Assembly, i: int) -> dict[str, Any]:
+    expert = assembly.all_experts[i]
+    profile = expert.profile
+    return {
+        "expert": expert.name,
+        "kept": expert in assembly.experts,
+        "profile": profile.name,
+        "model": profile.model,
+        "provenance": asdict(profile.provenance),
+        "energy_scope": profile.energy_scope,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold.
+
+    >>> _plain({"a": (math.nan, math.inf, 1.5)})
+    {'a': [None, 'inf', 1.5]}
+    """
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "inf"
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,171 @@
+"""`moe2 sweep`: a scenario at every point of a grid, under common random numbers, cached by content.
+
+Every point has the same seeds, so its replications pair with those of the base point, which is the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from scenarios.files.loading import Scenario, load
+from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
+from scenarios.sweeps.cache import Cache, digest, write_whole
+from scenarios.sweeps.variations import Variation, grid, read_variations
+
+if TYPE_CHECKING:
+    from twin.world import Engine
+
+__all__ = ["Backend", "Point", "Sweep", "collect", "perform_sweep", "prepare_sweep"]
+
+TABLES = ("sweep", "points", "replications", "verdicts")
+_WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", "capacity.json", "figures", "cache"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One point of the grid: its values, in the order of the variations, and the scenario they make."""
+
+    index: int
+    values: tuple[str, ...]
+    scenario: Scenario
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A scenario and its grid; every point is a valid scenario."""
+
+    base: Scenario
+    variations: tuple[Variation, ...]
+    points: tuple[Point, ...]
+    engine: Engine
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that vary."""
+        return tuple(v.key for v in self.variations)
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that the sweep's tables depend on."""
+        what = [self.base.file.name, [[v.key, v.values] for v in self.variations], [p.digest for p in self.points]]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Where points are measured: in `n_jobs` processes here, or by a Dask scheduler."""
+
+    n_jobs: int = 1
+    scheduler: str | None = None
+
+    def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield digest and result of each task, as they come."""
+        if self.scheduler is not None:
+            return measured_on_dask(tasks, self.scheduler)
+        return measured_here(tasks, self.n_jobs)
+
+
+def prepare_sweep(scenario: str | Path, vary: Sequence[str], changes: Sequence[str] = (), *, engine: Engine) -> Sweep:
+    """Return the sweep with every point checked; ValueError for a wrong `--vary`, `--set` or scenario."""
+    base = load(scenario, changes)
+    variations = read_variations(vary, base.file)
+    points = []
+    for index, values in enumerate(grid(variations)):
+        extra = [f"{v.key}={value}" for v, value in zip(variations, values, strict=True)]
+        try:
+            at = load(scenario, [*changes, *extra])
+        except ValueError as error:
+            raise ValueError(f"--vary, at {', '.join(extra)}: {error}") from None
+        points.append(Point(index=index, values=values, scenario=at, digest=digest(at, engine)))
+    return Sweep(base=base, variations=variations, points=tuple(points), engine=engine)
+
+
+def perform_sweep(sweep: Sweep, out: Path, *, cache: Cache, backend: Backend, figures: bool, console: Console) -> None:
+    """Measure what the cache does not hold and write tables, and figures if wanted, to `out`.
+
+    `out`/sweep.json is written last: without it a sweep is not complete. A complete one is left as it is.
+    """
+    record = _record(sweep, figures=figures)
+    if _complete(record, out):
+        return
+    results = collect([_task(sweep, p) for p in sweep.points], cache=cache, backend=backend, console=console)
+    ordered = [results[p.digest] for p in sweep.points]
+    (out / "sweep.json").unlink(missing_ok=True)
+    with console.status("writing the tables"):
+        _write(sweep, ordered, out, figures=figures)
+    write_whole(out / "sweep.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _write(sweep: Sweep, results: Sequence[Mapping[str, Any]], out: Path, *, figures: bool) -> None:
+    # The libraries of tables and drawing take seconds to load: only a sweep that writes pays for them.
+    from scenarios.sweeps.tables import tabulate_sweep, written  # noqa: PLC0415
+
+    tables = tabulate_sweep(sweep, results)
+    for name in TABLES:
+        write_whole(out / f"{name}.parquet", written(tables[name]))
+    if figures:
+        from scenarios.figures.sweep import draw_sweep  # noqa: PLC0415
+
+        draw_sweep(tables["points"], sweep.keys, out / "figures")
+
+
+def check_out(out: Path) -> None:
+    """Raise ValueError unless the folder is new, empty, or an earlier sweep's; make it."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: this is not a folder; name a new one")
+    found = [p.name for p in out.iterdir()] if out.exists() else []
+    if others := [name for name in found if name not in _WRITTEN and not name.startswith(".")]:
+        raise ValueError(
+            f"--out {out}: a folder with other files in it ({others[0]}); name a new folder, or an earlier sweep's"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def collect(tasks: Sequence[Task], *, cache: Cache, backend: Backend, console: Console) -> dict[str, dict[str, Any]]:
+    """Return the result of every task by its digest: from the cache where it holds it, measured and kept else."""
+    unique = {task.digest: task for task in tasks}
+    found = {key: result for key in unique if (result := cache.get(key)) is not None}
+    missing = [task for key, task in unique.items() if key not in found]
+    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=len(missing))
+        for key, result in backend.outcomes(missing) if missing else ():
+            cache.put(key, result)
+            found[key] = result
+            progress.advance(bar)
+    return found
+
+
+def _task(sweep: Sweep, point: Point) -> Task:
+    where = ", ".join(f"{k}={v}" for k, v in zip(sweep.keys, point.values, strict=True))
+    return Task(digest=point.digest, where=where, scenario=point.scenario, engine=sweep.engine)
+
+
+def _complete(record: Mapping[str, Any], out: Path) -> bool:
+    """Whether `out` already holds what is to be written."""
+    try:
+        found = json.loads((out / "sweep.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    files = record["files"]
+    return bool(found == record) and all((out / name).exists() for name in files)
+
+
+def _record(sweep: Sweep, *, figures: bool) -> dict[str, Any]:
+    return {
+        "scenario": sweep.base.file.name,
+        "varied": {v.key: list(v.values) for v in sweep.variations},
+        "points": len(sweep.points),
+        "base": dict(zip(sweep.keys, sweep.points[0].values, strict=True)),
+        "files": [*(f"{name}.parquet" for name in TABLES), *(["figures"] if figures else [])],
+        "digest": sweep.digest,
+    }

@@ -1,0 +1,142 @@
+"""What a sweep varies: `--vary key=1,2,5..10,100..1000:100`, read, checked and crossed into a grid."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from math import prod
+from typing import Any
+
+from scenarios.files.complaints import near
+from scenarios.files.schema import ScenarioFile
+
+__all__ = ["MAX_POINTS", "Variation", "grid", "read_variations"]
+
+MAX_POINTS = 10_000
+_HOW = "write it as key=value,value or key=first..last:step, for example router.k=1,2,3 or users.count=100..1000:100"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """One key of the scenario and the values it takes, as text that `--set` understands, in the order given."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+def read_variations(texts: Sequence[str], file: ScenarioFile) -> tuple[Variation, ...]:
+    """Return the variations; ValueError for one that cannot be read, a key given twice, or too many points.
+
+    A key without a dot may stand for the one key of the scenario that ends in it: `k` for `router.k`.
+    """
+    found = tuple(_variation(text, file) for text in texts)
+    if not found:
+        raise ValueError(f"--vary is missing: name what to vary; {_HOW}")
+    keys = [v.key for v in found]
+    if twice := sorted({k for k in keys if keys.count(k) > 1}):
+        raise ValueError(f"--vary {twice[0]}: this key is varied twice; give all of its values at once")
+    if (n := prod(len(v.values) for v in found)) > MAX_POINTS:
+        raise ValueError(f"--vary: these values cross to {n} points, at most {MAX_POINTS} are allowed; vary less")
+    return found
+
+
+def grid(variations: Sequence[Variation]) -> list[tuple[str, ...]]:
+    """Return the values of every point, the last key varying fastest; the first point is the base.
+
+    >>> grid([Variation(key="router.k", values=("1", "2")), Variation(key="seed", values=("7", "8"))])
+    [('1', '7'), ('1', '8'), ('2', '7'), ('2', '8')]
+    """
+    return list(itertools.product(*(v.values for v in variations)))
+
+
+def _variation(text: str, file: ScenarioFile) -> Variation:
+    key, equals, values = text.partition("=")
+    if not equals or not key.strip() or not values.strip():
+        raise ValueError(f"--vary {text}: {_HOW}")
+    expanded = [value for part in _parts(values) for value in _expanded(part, text)]
+    if twice := sorted({v for v in expanded if expanded.count(v) > 1}):
+        raise ValueError(f"--vary {text}: the value {twice[0]} is given twice")
+    return Variation(key=_full_key(key.strip(), file), values=tuple(expanded))
+
+
+def _parts(values: str) -> list[str]:
+    """Return the values between commas, those within brackets, braces or quotes left whole.
+
+    >>> _parts('["a","b"], 3,{x=1,y=2}')
+    ['["a","b"]', '3', '{x=1,y=2}']
+    """
+    parts, depth, quote = [""], 0, ""
+    for letter in values:
+        if letter in "\"'" and quote in {"", letter}:
+            quote = "" if quote else letter
+        if not quote:
+            depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+_RANGE = re.compile(r"(?P<first>[^.:]+(?:\.\d+)?)\.\.(?P<last>[^:]+?)(?::(?P<step>.+))?")
+
+
+def _expanded(part: str, text: str) -> list[str]:
+    """Return one value, or those of a range, both ends included where the step meets the last.
+
+    >>> _expanded("100..300:100", ""), _expanded("0.05..0.2:0.05", ""), _expanded("night", "")
+    (['100', '200', '300'], ['0.05', '0.10', '0.15', '0.20'], ['night'])
+    """
+    if not part:
+        raise ValueError(f"--vary {text}: a value between commas is empty; {_HOW}")
+    match = _RANGE.fullmatch(part) if part[0] not in "\"'[{" else None
+    if match is None:
+        return [part]
+    first, last = (_decimal(match[name], text) for name in ("first", "last"))
+    if match["step"] is None and (first % 1 or last % 1):
+        raise ValueError(f"--vary {text}: the range {part} needs a step, for example {part}:0.1")
+    step = _decimal(match["step"] or "1", text)
+    if not step > 0 or last < first:
+        raise ValueError(f"--vary {text}: the range {part} must go up by a step above 0")
+    n = int((last - first) / step) + 1
+    if n > MAX_POINTS:
+        raise ValueError(f"--vary {text}: the range {part} has {n} values, at most {MAX_POINTS} are allowed")
+    return [f"{first + i * step:f}" for i in range(n)]
+
+
+def _decimal(number: str, text: str) -> Decimal:
+    try:
+        value = Decimal(number.strip())
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite():
+        raise ValueError(f"--vary {text}: {number.strip()!r} is no number; {_HOW}")
+    return value
+
+
+def _full_key(key: str, file: ScenarioFile) -> str:
+    """Return the whole key that a short one stands for."""
+    if "." in key or "[" in key or key in type(file).model_fields:
+        return key
+    keys = list(_keys(file.model_dump()))
+    ends = [k for k in keys if k.rpartition(".")[2] == key]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise ValueError(f"--vary {key}: this could be {', '.join(ends[:3])}{' …' if ends[3:] else ''}; write it whole")
+    known = {k.rpartition(".")[2]: k for k in keys}
+    raise ValueError(f"--vary {key}: no key of the scenario ends in it{near(key, known)}; write it whole")
+
+
+def _keys(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _keys(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        for i, inner in enumerate(value):
+            yield from _keys(inner, f"{path}[{i}]")
+    else:
+        yield path

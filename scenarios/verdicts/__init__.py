@@ -1,0 +1,1 @@
+"""Budgets judged on the tables of runs."""
