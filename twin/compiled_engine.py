@@ -16,8 +16,7 @@ def play(given: Play) -> Played:
 
     The load is open and servers share nothing, so each is advanced to its end at once.
     """
-    legs = given.legs
-    outcomes = _blank(given.network.at_server_s(given.requests.arrived_s)[legs.request])
+    outcomes = _blank(_at_servers_s(given)[given.legs.request])
     sums = [_serve(given, i, outcomes) for i in range(len(given.experts))]
     busy_s, busy_energy_j, last_s = (np.array(column) for column in zip(*sums, strict=True))
     return Played(
@@ -32,7 +31,7 @@ def play(given: Play) -> Played:
 def _serve(given: Play, i: int, outcomes: LegOutcomes) -> tuple[float, float, float]:
     """Serve the legs of expert `i` and note what became of them; return its busy seconds and joules, and its end."""
     expert, legs = given.experts[i], given.legs
-    rows = np.flatnonzero(legs.expert == i)
+    rows = np.flatnonzero((legs.expert == i) & ~np.isnan(outcomes.arrived_s))
     refused = _refused(expert, legs.prompt_tokens[rows], legs.output_tokens[rows])
     for row in rows[refused].tolist():
         outcomes.status_code[row] = REJECTED
@@ -86,7 +85,18 @@ def _in_order(rows: NDArray[np.intp], arrived_s: NDArray[np.float64], rank: NDAr
     return rows[order]
 
 
+def _at_servers_s(given: Play) -> NDArray[np.float64]:
+    """Return when each request was at the servers (n requests), NaN when it never was."""
+    requests, link = given.requests, given.link
+    return _reached(link.over_lan_s(link.at_gateway_s(requests.arrived_s, requests.user_id, requests.prompt_tokens)))
+
+
 def _answered_s(given: Play, outcomes: LegOutcomes) -> NDArray[np.float64]:
     """Return when each request's answer was at its user (n requests), NaN unless all its legs were served."""
     first = np.flatnonzero(np.diff(given.legs.request, prepend=-1))
-    return given.network.at_user_s(np.maximum.reduceat(outcomes.finished_s, first))  # NaN wins
+    last_s = np.maximum.reduceat(outcomes.finished_s, first)  # NaN wins
+    return _reached(given.link.at_user_s(given.link.over_lan_s(last_s), given.requests.user_id, given.answer_tokens))
+
+
+def _reached(at_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isinf(at_s), np.nan, at_s)

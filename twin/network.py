@@ -2,34 +2,84 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Instants = TypeVar("Instants", float, NDArray[np.float64])
+Whole = int | NDArray[np.int64]
+"""A number of tokens or a user, or one for each instant."""
+
+
+class Access(Protocol):
+    """The radio between users and access points during one run.
+
+    Instants are asked for in the order of time, one by one or many at once (n,): the answers are the same. What is
+    never carried before the run stops is so at +inf.
+    """
+
+    def up_s(self, sent_s: Instants, user: Whole, tokens: Whole) -> Instants:
+        """Return when a prompt that a user sent at `sent_s` is at an access point."""
+        ...
+
+    def down_s(self, left_s: Instants, user: Whole, tokens: Whole) -> Instants:
+        """Return when an answer that was at the access points at `left_s` is at its user."""
+        ...
+
+
+class Radio(Protocol):
+    """Users, access points and what is between them; `begin` lets a run of it start."""
+
+    def begin(self, *, seed: int, stop_s: float) -> Access:
+        """Return the radio of a run that nothing outlasts beyond `stop_s`; all its chance comes from `seed`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """One-way delays in seconds: the access link from user to gateway, the LAN from gateway to devices."""
+    """One-way delays in seconds: the access link from user to gateway, the LAN from gateway to devices.
+
+    With a `radio`, a request is carried to an access point first, and the access delay is that of the wire from there.
+    """
 
     access_delay_s: float = 0.0
     lan_delay_s: float = 0.0
+    radio: Radio | None = None
 
     def __post_init__(self) -> None:
         for key, found in (("access_delay_s", self.access_delay_s), ("lan_delay_s", self.lan_delay_s)):
             if not (isfinite(found) and found >= 0):
                 raise ValueError(f"network: {key} is {found} s, must be a finite number of at least 0")
 
-    def at_server_s(self, sent_s: Instants) -> Instants:
-        """Return when a request that a user sent at `sent_s` is at the servers.
+    def begin(self, *, seed: int, stop_s: float) -> "Link":
+        """Return the way of one run from users to servers and back; nothing is carried after `stop_s`."""
+        access = None if self.radio is None else self.radio.begin(seed=seed, stop_s=stop_s)
+        return Link(access_delay_s=self.access_delay_s, lan_delay_s=self.lan_delay_s, access=access)
 
-        >>> Network(access_delay_s=0.5, lan_delay_s=0.25).at_server_s(1.0)
-        1.75
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """The network of one run. Instants may be one (a float) or many (n,), asked for in the order of time."""
+
+    access_delay_s: float
+    lan_delay_s: float
+    access: Access | None = None
+
+    def at_gateway_s(self, sent_s: Instants, user: Whole, prompt_tokens: Whole) -> Instants:
+        """Return when a prompt that a user sent at `sent_s` is at the gateway; +inf when it never is.
+
+        >>> Network(access_delay_s=0.5).begin(seed=0, stop_s=9.0).at_gateway_s(1.0, 0, 7)
+        1.5
         """
-        return sent_s + self.access_delay_s + self.lan_delay_s
+        carried_s = sent_s if self.access is None else self.access.up_s(sent_s, user, prompt_tokens)
+        return carried_s + self.access_delay_s
 
-    def at_user_s(self, finished_s: Instants) -> Instants:
-        """Return when an answer that left the last server at `finished_s` is at its user."""
-        return finished_s + self.lan_delay_s + self.access_delay_s
+    def over_lan_s(self, left_s: Instants) -> Instants:
+        """Return when what left the gateway at `left_s` is at a device, or what left a device is at the gateway."""
+        return left_s + self.lan_delay_s
+
+    def at_user_s(self, left_s: Instants, user: Whole, answer_tokens: Whole) -> Instants:
+        """Return when an answer that left the gateway at `left_s` is at its user; +inf when it never is."""
+        at_site_s = left_s + self.access_delay_s
+        return at_site_s if self.access is None else self.access.down_s(at_site_s, user, answer_tokens)

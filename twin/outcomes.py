@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from twin.expert import Expert
 from twin.load import Legs, Requests, ranks
-from twin.network import Network
+from twin.network import Link, Network
 from twin.randomness import noise_factors
 
 STATUSES = np.array(["unfinished", "served", "rejected", "failed"], dtype=object)
@@ -60,12 +60,17 @@ class Played:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Play:
-    """What an engine is given; `rank` orders legs that arrive together, the factors are their noise; (n legs,)."""
+    """What an engine is given; `rank` orders legs that arrive together, the factors are their noise; (n legs,).
+
+    `answer_tokens` (n requests) is what goes back to the user: the gateway fuses the legs into one answer, as long as
+    the longest of theirs.
+    """
 
     experts: Sequence[Expert]
     requests: Requests
     legs: Legs
-    network: Network
+    link: Link
+    answer_tokens: NDArray[np.int64]
     stop_s: float
     rank: NDArray[np.intp]
     prefill_factor: NDArray[np.float64]
@@ -91,7 +96,8 @@ def play_of(
         experts=experts,
         requests=requests,
         legs=legs,
-        network=network,
+        link=network.begin(seed=seed, stop_s=stop_s),
+        answer_tokens=np.maximum.reduceat(legs.output_tokens, np.flatnonzero(np.diff(legs.request, prepend=-1))),
         stop_s=stop_s,
         rank=ranks(requests.request_id)[legs.request],
         prefill_factor=prefill_factor,

@@ -1,6 +1,7 @@
 """The `simpy` engine: users, requests and servers as processes, every iteration an event."""
 
 from collections.abc import Generator, Sequence
+from math import isinf, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,6 @@ from simpy import Event
 from twin.chunked import Chunked
 from twin.clock import Clock
 from twin.leg import Leg
-from twin.network import Network
 from twin.outcomes import STATUSES, LegOutcomes, Play, Played
 from twin.prefill_first import PrefillFirst
 from twin.server import Server
@@ -29,7 +29,7 @@ def play(given: Play) -> Played:
     seen = _legs_as_seen(clock, given)
     finished_s = np.full(len(given.requests), np.nan)
     sends = _sends(given, [servers[i] for i in given.legs.expert.tolist()], seen)
-    clock.process(_users(clock, given.network, given.requests.arrived_s.tolist(), sends, finished_s))
+    clock.process(_users(clock, given, sends, finished_s))
     clock.run()
     return Played(
         outcomes=_outcomes(seen),
@@ -41,29 +41,30 @@ def play(given: Play) -> Played:
 
 
 def _users(
-    clock: Clock,
-    network: Network,
-    arrived_s: list[float],
-    sends: list[Sends],
-    finished_s: NDArray[np.float64],
+    clock: Clock, given: Play, sends: list[Sends], finished_s: NDArray[np.float64]
 ) -> Generator[Event, None, None]:
     """All users together: one request after another, at its time."""
-    for row, (sent_s, legs) in enumerate(zip(arrived_s, sends, strict=True)):
+    for row, (sent_s, legs) in enumerate(zip(given.requests.arrived_s.tolist(), sends, strict=True)):
         yield clock.at(sent_s)
-        clock.process(_request(clock, network, legs, row, finished_s))
+        clock.process(_request(clock, given, row, legs, finished_s))
 
 
 def _request(
-    clock: Clock, network: Network, legs: Sends, row: int, finished_s: NDArray[np.float64]
+    clock: Clock, given: Play, row: int, legs: Sends, finished_s: NDArray[np.float64]
 ) -> Generator[Event, None, None]:
     """The story of one request: over the network to its servers, until the last leg is done, and back."""
-    yield clock.at(network.at_server_s(clock.now))
+    user, link = int(given.requests.user_id[row]), given.link
+    at_gateway_s = link.at_gateway_s(clock.now, user, int(given.requests.prompt_tokens[row]))
+    if isinf(at_gateway_s):
+        return
+    yield clock.at(link.over_lan_s(at_gateway_s))
     for server, leg in legs:
         server.submit(leg)
     for _, leg in legs:  # waiting for each in turn is waiting for all
         yield leg.done
     if all(leg.status == "served" for _, leg in legs):
-        finished_s[row] = network.at_user_s(clock.now)
+        at_user_s = link.at_user_s(link.over_lan_s(clock.now), user, int(given.answer_tokens[row]))
+        finished_s[row] = nan if isinf(at_user_s) else at_user_s
 
 
 def _legs_as_seen(clock: Clock, given: Play) -> list[Leg]:

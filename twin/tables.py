@@ -163,8 +163,8 @@ def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> dict[
 
 
 def _request_status(run: Run) -> NDArray[np.object_]:
-    """A request is served when all its legs are, else rejected when one of them was, else unfinished."""
-    found = np.full(len(run.requests), SERVED, dtype=np.int8)
+    """A request is served when its answer is at its user, else rejected when one of its legs was, else unfinished."""
+    found = np.where(np.isnan(run.finished_s), UNFINISHED, SERVED).astype(np.int8)
     for code in (UNFINISHED, REJECTED):
         found[run.legs.request[run.outcomes.status_code == code]] = code
     return np.asarray(STATUSES[found])
