@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scenarios.runs.summary import summarise
 from twin.tables import write_tables
 from twin.world import Engine
 
-__all__ = ["Plan", "perform", "prepare", "resolved"]
+__all__ = ["Plan", "perform", "prepare", "resolved", "write_result"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +42,30 @@ def perform(plan: Plan, *, report: bool, console: Console) -> Result:
     """Simulate and judge, and write DESIGN's files to the plan's folder, which appears whole or not at all."""
     result = simulate_until_decided(plan.assembly, plan.loads, console)
     with whole_folder(plan.out) as folder:
-        write_tables(result.tables, folder)
-        (folder / "scenario.toml").write_text(resolved(plan.assembly.scenario), encoding="utf-8")
-        if report:
-            _write_report(result, folder, plan.out, console)
-        summary = summarise(result)
-        (folder / "summary.json").write_text(_json(summary), encoding="utf-8")
+        write_result(result, folder, out=plan.out, report=report, console=console)
     return result
+
+
+def write_result(
+    result: Result,
+    folder: Path,
+    *,
+    out: Path,
+    report: bool,
+    console: Console,
+    summary: Mapping[str, Any] | None = None,
+    story: Mapping[str, Any] | None = None,
+) -> None:
+    """Write DESIGN's files of a result to `folder`, which is to be `out`.
+
+    `summary` has keys of summary.json, `story` fields of the report's story that say something else than the twin's.
+    """
+    write_tables(result.tables, folder)
+    (folder / "scenario.toml").write_text(resolved(result.assembly.scenario), encoding="utf-8")
+    if report:
+        _write_report(result, folder, out, console, story or {})
+    text = json.dumps({**summarise(result), **(summary or {})}, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
 def resolved(scenario: Scenario) -> str:
@@ -64,17 +82,13 @@ def resolved(scenario: Scenario) -> str:
     return tomli_w.dumps(data)
 
 
-def _write_report(result: Result, folder: Path, out: Path, console: Console) -> None:
+def _write_report(result: Result, folder: Path, out: Path, console: Console, changes: Mapping[str, Any]) -> None:
     # Drawing libraries take a second to load: only a run that draws pays for them.
     from scenarios.figures import draw_figures  # noqa: PLC0415
     from scenarios.report import write_report  # noqa: PLC0415
     from scenarios.story.telling import tell  # noqa: PLC0415
 
     with console.status("drawing the report"):
-        story = tell(result, out=out)
+        story = replace(tell(result, out=out), **changes)
         figures = draw_figures(story, folder / "figures")
         write_report(story, figures, folder / "report.html")
-
-
-def _json(summary: dict[str, Any]) -> str:
-    return json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -30,6 +30,7 @@ class Evidence:
     unstable: Mapping[str, float]  # experts whose backlog grows, and by what share of their load
     random: bool
     level: float  # of each interval
+    energy_gap: str | None = None  # why joules cannot be summed, '' when they can; None: as the profiles say
 
     def requests(self) -> pd.DataFrame:
         """Return the requests that are judged."""
@@ -130,7 +131,7 @@ def _with_share(verdict: Verdict, budgets: Budgets, group: pd.DataFrame) -> Verd
 
 
 def _energy(budget: float, evidence: Evidence) -> Verdict:
-    gap = energy_gap(evidence.experts)
+    gap = energy_gap(evidence.experts) if evidence.energy_gap is None else evidence.energy_gap
     nothing = Estimate(value=None, low=None, high=None, n=0)
     found = nothing if gap else evidence.estimate(energies_j)
     return judge(metric="energy_j", label="energy per request", budget=budget, unit="J", found=found, note=gap)
