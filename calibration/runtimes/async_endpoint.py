@@ -1,0 +1,67 @@
+"""An OpenAI-compatible endpoint asked for many generations at once, none of which waits for another's connection."""
+
+import time
+
+import httpx
+
+from calibration.runtimes.generation import Generation
+from calibration.runtimes.stream import DROPPED, HEADERS, Stream
+
+__all__ = ["AsyncEndpoint"]
+
+
+class AsyncEndpoint:
+    """A server at `url`; as many connections as there are requests under way, kept open between them.
+
+    `stall_s` is how long nothing may come before a generation has failed; `key` is the secret of its API.
+    """
+
+    def __init__(self, url: str, *, stall_s: float = 60.0, key: str | None = None) -> None:
+        self.stall_s = stall_s
+        self._client = httpx.AsyncClient(
+            base_url=url.rstrip("/").removesuffix("/v1"),
+            timeout=httpx.Timeout(stall_s, connect=min(stall_s, 10.0)),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            headers={} if key is None else {"Authorization": f"Bearer {key}"},
+        )
+
+    async def generate(self, body: bytes, prompt_tokens: int | None, output_tokens: int) -> Generation:
+        """Send a body of `request_body`; faults are in the generation, never raised. Cancelling it hangs up.
+
+        `prompt_tokens` is the length sent, None for a text. What comes is parsed after the last byte.
+        """
+        stream, fault = await self._asked(body, prompt_tokens, output_tokens)
+        if fault == DROPPED:  # servers close idle connections: dropped before any answer, it is tried once more
+            stream, fault = await self._asked(body, prompt_tokens, output_tokens)
+        return stream.generation(fault)
+
+    async def _asked(self, body: bytes, prompt_tokens: int | None, output_tokens: int) -> tuple[Stream, str]:
+        request = self._client.build_request("POST", "/v1/completions", content=body, headers=HEADERS)
+        stream = Stream(prompt_tokens, output_tokens)
+        fault = await self._received(request, stream)
+        return stream, stream.parsed(fault)
+
+    async def _received(self, request: httpx.Request, stream: Stream) -> str:
+        """Stamp what comes until the stream ends; returns the fault of its transport, '' for none."""
+        try:
+            answer = await self._client.send(request, stream=True)
+            try:
+                if answer.status_code != httpx.codes.OK:
+                    told = (await answer.aread()).decode("utf-8", "replace")
+                    return f"http {answer.status_code}: {told[:200]}"
+                stream.answered = True
+                async for part in answer.aiter_raw():
+                    stream.parts.append((time.monotonic(), part))
+            finally:
+                await answer.aclose()
+        except httpx.TimeoutException:
+            return f"stalled: nothing came for {self.stall_s:g} s"
+        except httpx.RemoteProtocolError as error:
+            return f"cut: {error}" if stream.answered else DROPPED
+        except httpx.HTTPError as error:
+            return f"{'cut' if stream.answered else 'unreachable'}: {error or type(error).__name__}"
+        return ""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()

@@ -1,0 +1,116 @@
+"""What an OpenAI-compatible server is sent for one generation, and what its stream of events says."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from calibration.runtimes.generation import Generation, judged
+
+__all__ = ["DROPPED", "HEADERS", "Stream", "request_body"]
+
+DROPPED = "cut: the connection was dropped before any answer"
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}  # a packed stream has no instants
+
+
+def request_body(model: str | None, prompt: Sequence[int] | str, output_tokens: int) -> bytes:
+    """Return the body of one request for completion: token ids or a text, output length forced, caching off."""
+    body = {
+        "model": model,
+        "prompt": prompt if isinstance(prompt, str) else list(prompt),
+        "max_tokens": output_tokens,
+        "ignore_eos": True,
+        "temperature": 0.0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "cache_prompt": False,
+    }
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+class Stream:
+    """What has come of one stream: parts with the instant each came, and what they say once parsed.
+
+    `prompt_tokens` None: a text was sent, and the server's count stands for what was asked.
+    """
+
+    def __init__(self, prompt_tokens: int | None, output_tokens: int) -> None:
+        self.asked = (prompt_tokens, output_tokens)
+        self.parts: list[tuple[float, bytes]] = []
+        self.chunk_s: list[float] = []
+        self.finished_s: float | None = None
+        self.usage: dict[str, Any] = {}
+        self.timings: dict[str, Any] = {}
+        self.answered = False
+        self.done = False
+        self.sent_s = time.monotonic()
+
+    def parsed(self, fault: str) -> str:
+        """Read all that came; returns the fault of what it says, else the one of its transport, '' for none."""
+        try:
+            for at_s, line in self._lines():
+                self.take(line, at_s)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"garbage: {error}"
+        return fault or ("" if self.done else "cut: the stream ended without its end mark")
+
+    def _lines(self) -> Iterator[tuple[float, str]]:
+        """Yield the lines of server-sent events; a line came when its last byte did."""
+        rest = b""
+        for at_s, part in self.parts:
+            *lines, rest = (rest + part).split(b"\n")
+            yield from ((at_s, line.decode("utf-8", "replace").rstrip("\r")) for line in lines)
+        if rest:
+            yield self.parts[-1][0], rest.decode("utf-8", "replace")
+
+    def take(self, line: str, at_s: float) -> None:
+        """Take one line of server-sent events that came at an instant; ValueError for what is no JSON."""
+        if not line.startswith("data:"):
+            return
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            self.done = True
+            return
+        event = json.loads(data)
+        if "error" in event:
+            raise ValueError(f"the server says {str(event['error'])[:200]}")
+        for choice in event["choices"]:
+            delta = choice.get("delta") or choice
+            if delta.get("text") or delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"):
+                self.chunk_s.append(at_s)
+            if choice.get("finish_reason"):
+                self.finished_s = at_s
+        self.usage = event.get("usage") or self.usage
+        self.timings = event.get("timings") or self.timings
+
+    def generation(self, fault: str) -> Generation:
+        """Return what came as one record; without another fault, its claims are judged."""
+        details = self.usage.get("prompt_tokens_details") or {}
+        counted = self.usage.get("prompt_tokens")
+        asked = self.asked[0]
+        generation = Generation(
+            asked_prompt_tokens=(counted or 0) if asked is None else asked,
+            asked_output_tokens=self.asked[1],
+            sent_s=self.sent_s,
+            first_token_s=self._first_token_s(),
+            finished_s=self.finished_s,
+            chunk_s=tuple(self.chunk_s),
+            prompt_tokens=counted,
+            output_tokens=self.usage.get("completion_tokens"),
+            cached_tokens=details.get("cached_tokens"),
+            server_prefill_s=_seconds(self.timings.get("prompt_ms")),
+            server_decode_s=_seconds(self.timings.get("predicted_ms")),
+            fault=fault,
+        )
+        return generation if fault else replace(generation, fault=judged(generation))
+
+    def _first_token_s(self) -> float | None:
+        """Return when the first text came; a lone token that is part of a character has none, and ends the answer."""
+        if self.chunk_s:
+            return self.chunk_s[0]
+        return self.finished_s if self.asked[1] == 1 else None
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else float(ms) / 1000
