@@ -1,30 +1,31 @@
 """Any OpenAI-compatible streaming endpoint that takes prompts as token ids (llama.cpp's server, vLLM and others)."""
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
 from calibration.profile import did_you_mean
-from calibration.runtimes.generation import Generation, judged
+from calibration.runtimes.generation import Generation
+from calibration.runtimes.stream import DROPPED, HEADERS, Stream, request_body
 
-_DROPPED = "cut: the connection was dropped before any answer"
 _VOCABULARY = 30_000  # ids that every tokenizer of a present-day model has, where the server does not tell
 
 
 class Endpoint:
-    """A server at `url`, asked for `model` (None: the only one it has); connections are kept open between requests."""
+    """A server at `url`, asked for `model` (None: the only one it has)."""
 
-    def __init__(self, url: str, model: str | None = None, *, stall_s: float = 60.0) -> None:
+    def __init__(self, url: str, model: str | None = None, *, stall_s: float = 60.0, key: str | None = None) -> None:
+        """`stall_s` is how long nothing may come before a generation has failed; `key` is the secret of its API."""
         self.url = url.rstrip("/").removesuffix("/v1")
         self.model = model
         self.stall_s = stall_s
         self.vocabulary = _VOCABULARY
         timeout = httpx.Timeout(stall_s, connect=min(stall_s, 10.0))
-        self._client = httpx.Client(base_url=self.url, timeout=timeout)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._client = httpx.Client(base_url=self.url, timeout=timeout, headers=headers)
 
     def report(self) -> dict[str, Any]:
         """Return the server's model, build, slots and context; ValueError when it is not ready or has another model."""
@@ -43,43 +44,49 @@ class Endpoint:
         return {"url": self.url, "model": self.model, "model_meta": meta, **self._props()}
 
     def generate(self, prompt: Sequence[int], output_tokens: int) -> Generation:
-        """Send one prompt of token ids, with its output length forced and caching off."""
-        body = {
-            "model": self.model,
-            "prompt": list(prompt),
-            "max_tokens": output_tokens,
-            "ignore_eos": True,
-            "temperature": 0.0,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "cache_prompt": False,
-        }
-        seen, fault = self._asked(body)
-        if (
-            fault == _DROPPED
-        ):  # servers close idle connections: one that was dropped before any answer is tried once more
-            seen, fault = self._asked(body)
-        return seen.generation(fault)
+        """Send one prompt of token ids, with its output length forced and caching off.
 
-    def _asked(self, body: dict[str, Any]) -> tuple["_Seen", str]:
-        """Send a request; returns what came and the fault of its transport, '' for none."""
-        seen = _Seen(len(body["prompt"]), body["max_tokens"])
+        The clock starts when the finished request is handed over, and what comes is only stamped while it comes: it is
+        parsed after the last byte, so that no parsing is in any duration.
+        """
+        body, lengths = request_body(self.model, prompt, output_tokens), (len(prompt), output_tokens)
+        self._connect()
+        stream, fault = self._asked(body, lengths)
+        if fault == DROPPED:  # servers close idle connections: dropped before any answer, it is tried once more
+            stream, fault = self._asked(body, lengths)
+        return stream.generation(fault)
+
+    def _connect(self) -> None:
+        """Leave a fresh open connection in the pool, so that opening one is in no duration; a fault is met later."""
+        with suppress(httpx.HTTPError):
+            self._client.get("/health")
+
+    def _asked(self, body: bytes, lengths: tuple[int, int]) -> tuple[Stream, str]:
+        """Send a request; returns what came and its fault, '' for none."""
+        request = self._client.build_request("POST", "/v1/completions", content=body, headers=HEADERS)
+        stream = Stream(*lengths)
+        fault = self._received(request, stream)
+        return stream, stream.parsed(fault)
+
+    def _received(self, request: httpx.Request, stream: Stream) -> str:
+        """Stamp what comes until the stream ends; returns the fault of its transport, '' for none."""
         try:
-            with self._client.stream("POST", "/v1/completions", json=body) as answer:
+            answer = self._client.send(request, stream=True)
+            try:
                 if answer.status_code != httpx.codes.OK:
-                    return seen, f"http {answer.status_code}: {answer.read().decode('utf-8', 'replace')[:200]}"
-                seen.answered = True
-                for line in answer.iter_lines():
-                    seen.take(line)
+                    return f"http {answer.status_code}: {answer.read().decode('utf-8', 'replace')[:200]}"
+                stream.answered = True
+                for part in answer.iter_raw():
+                    stream.parts.append((time.monotonic(), part))
+            finally:
+                answer.close()
         except httpx.TimeoutException:
-            return seen, f"stalled: nothing came for {self.stall_s:g} s"
+            return f"stalled: nothing came for {self.stall_s:g} s"
         except httpx.RemoteProtocolError as error:
-            return seen, f"cut: {error}" if seen.answered else _DROPPED
+            return f"cut: {error}" if stream.answered else DROPPED
         except httpx.HTTPError as error:
-            return seen, f"unreachable: {error}"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return seen, f"garbage: {error}"
-        return seen, "" if seen.done else "cut: the stream ended without its end mark"
+            return f"unreachable: {error}"
+        return ""
 
     def close(self) -> None:
         """Close the connections."""
@@ -97,67 +104,3 @@ class Endpoint:
             }
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return {}
-
-
-class _Seen:
-    """What has come of one stream so far."""
-
-    def __init__(self, prompt_tokens: int, output_tokens: int) -> None:
-        self.asked = (prompt_tokens, output_tokens)
-        self.sent_s = time.monotonic()
-        self.chunk_s: list[float] = []
-        self.finished_s: float | None = None
-        self.usage: dict[str, Any] = {}
-        self.timings: dict[str, Any] = {}
-        self.answered = False
-        self.done = False
-
-    def take(self, line: str) -> None:
-        """Take one line of server-sent events; ValueError for what is no JSON."""
-        at_s = time.monotonic()
-        if not line.startswith("data:"):
-            return
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
-            self.done = True
-            return
-        event = json.loads(data)
-        if "error" in event:
-            raise ValueError(f"the server says {str(event['error'])[:200]}")
-        for choice in event["choices"]:
-            delta = choice.get("delta") or choice
-            if delta.get("text") or delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"):
-                self.chunk_s.append(at_s)
-            if choice.get("finish_reason"):
-                self.finished_s = at_s
-        self.usage = event.get("usage") or self.usage
-        self.timings = event.get("timings") or self.timings
-
-    def generation(self, fault: str) -> Generation:
-        """Return what came as one record; without another fault, its claims are judged."""
-        details = self.usage.get("prompt_tokens_details") or {}
-        generation = Generation(
-            asked_prompt_tokens=self.asked[0],
-            asked_output_tokens=self.asked[1],
-            sent_s=self.sent_s,
-            first_token_s=self._first_token_s(),
-            finished_s=self.finished_s,
-            chunk_s=tuple(self.chunk_s),
-            prompt_tokens=self.usage.get("prompt_tokens"),
-            output_tokens=self.usage.get("completion_tokens"),
-            cached_tokens=details.get("cached_tokens"),
-            server_prefill_s=_seconds(self.timings.get("prompt_ms")),
-            server_decode_s=_seconds(self.timings.get("predicted_ms")),
-            fault=fault,
-        )
-        return generation if fault else replace(generation, fault=judged(generation))
-
-    def _first_token_s(self) -> float | None:
-        """Return when the first text came; a lone token that is part of a character has none, and ends the answer."""
-        if self.chunk_s:
-            return self.chunk_s[0]
-        return self.finished_s if self.asked[1] == 1 else None
-
-
-def _seconds(ms: float | None) -> float | None:
-    return None if ms is None else float(ms) / 1000

@@ -11,7 +11,8 @@ from calibration.runtimes.generation import Generation, judged
 __all__ = ["DROPPED", "HEADERS", "Stream", "request_body"]
 
 DROPPED = "cut: the connection was dropped before any answer"
-HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}  # a packed stream has no instants
+# A packed stream has no instants. Connections are new for each stream: llama.cpp's server closes them after one.
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
 
 
 def request_body(model: str | None, prompt: Sequence[int] | str, output_tokens: int) -> bytes:
