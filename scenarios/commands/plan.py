@@ -13,8 +13,8 @@ from rich.markup import escape
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
-    from scenarios.files.loading import Scenario
     from scenarios.plans.planning import Plan
+    from scenarios.plans.proposing import Proposal
 
 STATUS = {"holds": 0, "violated": 1, "undecided": 3}
 
@@ -26,13 +26,23 @@ def register(app: typer.Typer) -> None:
 
 def plan_(  # noqa: PLR0917 - the command line's options
     scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one.")],
-    out: Annotated[Path, typer.Option(help="Folder for plan.toml, plan.json and tried.parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder for plan.toml, summary.json and tried.parquet.")],
     changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
     k: Annotated[list[int] | None, typer.Option(help="Experts asked per request to consider; may be repeated.")] = None,
+    max_batch: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Largest batch to consider for a device beside its own; may be repeated. Half, twice and four times "
+            "its own when not given.",
+        ),
+    ] = None,
     max_runs: Annotated[int, typer.Option(help="Runs of the twin at most.", min=2)] = 40,
-    as_json: Annotated[bool, typer.Option("--json", help="Print plan.json.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print everything that was tried.")] = False,
 ) -> None:
-    """Find the experts to keep and how many to ask, so that answers are best and the budgets hold under load.
+    """Find the experts to keep, how many to ask and each device's largest batch: the best answers that hold under load.
 
     Exit status: 0 the plan holds, 1 none does, 2 bad input, 3 the best is undecided.
 
@@ -42,42 +52,41 @@ def plan_(  # noqa: PLR0917 - the command line's options
     from scenarios.plans.planning import plan  # noqa: PLC0415
     from scenarios.runs.folder import check_replaceable, whole_folder  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     with bad_input():
         check_replaceable(out)
         given = load(scenario, changes or [])
-        found = plan(given, ks=k or None, max_runs=max_runs, console=console)
+        found = plan(given, ks=k or None, max_batches=max_batch or None, max_runs=max_runs, console=console)
     summary = _summary(found)
     with bad_input((OSError,)), whole_folder(out) as folder:
-        found.tried.to_parquet(folder / "tried.parquet")
-        if found.best is not None:
-            (folder / "plan.toml").write_text(_planned(given, found), encoding="utf-8")
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        _write(found, summary, folder)
     if as_json:
         print(json.dumps(summary, indent=2))
-    else:
-        _print(found, out)
+    elif not quiet:
+        _print(found, out, verbose=verbose)
     raise typer.Exit(STATUS[found.status])
 
 
-def _planned(given: Scenario, found: Plan) -> str:
-    """Return the scenario with the plan's experts and k written into it."""
-    from dataclasses import replace  # noqa: PLC0415
-
+def _write(found: Plan, summary: dict[str, Any], folder: Path) -> None:
     from scenarios.running import resolved  # noqa: PLC0415
 
-    assert found.best is not None, "there is a plan"  # noqa: S101
-    router = given.file.router.model_copy(update={"subset": found.names(found.best), "k": found.best.k})
-    return resolved(replace(given, file=given.file.model_copy(update={"router": router})))
+    found.tried.to_parquet(folder / "tried.parquet")
+    if found.chosen is not None:
+        (folder / "plan.toml").write_text(resolved(found.chosen), encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def _summary(found: Plan) -> dict[str, Any]:
-    def told(proposal: Any) -> dict[str, Any] | None:
-        return proposal and {"experts": found.names(proposal), "k": proposal.k, "value": proposal.value}
+    def told(proposal: Proposal | None) -> dict[str, Any] | None:
+        if proposal is None:
+            return None
+        settings = {"max_batch": {e.name: e.max_batch for e in proposal.experts if e.name in proposal.names}}
+        return {"experts": proposal.names, "k": proposal.k, **settings, "value": proposal.value}
 
     return {
         "status": found.status,
         "best": told(found.best),
+        "verdicts": json.loads(found.verdicts.to_json(orient="records", double_precision=15)),
         "runners_up": [told(p) for p in found.runners_up],
         "better_but_undecided": told(found.doubtful),
         "runs": found.n_runs,
@@ -85,18 +94,32 @@ def _summary(found: Plan) -> dict[str, Any]:
     }
 
 
-def _print(found: Plan, out: Path) -> None:
+def _print(found: Plan, out: Path, *, verbose: bool) -> None:
     from scenarios.commands.terminal import print_verdicts  # noqa: PLC0415
 
     console = Console(highlight=False, emoji=False)
+    if verbose:
+        _print_tried(found, console)
     if found.best is None or found.result is None:
-        console.print(f"no plan: of {found.n_proposals} proposals that fit without load none holds under it")
+        console.print(f"no plan: of {found.n_proposals} proposals that promised to fit none holds under load")
         console.print("the reasons are in tried.parquet; relax a budget, lower the load, or add a device")
         return
-    print_verdicts(f"plan: k = {found.best.k}, {', '.join(found.names(found.best))}", found.result.verdicts, busy={})
+    print_verdicts(f"plan: {_words(found, found.best)}", found.result.verdicts, busy={})
     for proposal in found.runners_up:
-        console.print(f"runner-up: k = {proposal.k}, {escape(', '.join(found.names(proposal)))}")
+        console.print(f"runner-up: {escape(_words(found, proposal))}")
     if found.doubtful is not None:
-        names = escape(", ".join(found.names(found.doubtful)))
-        console.print(f"better if it holds, but undecided: k = {found.doubtful.k}, {names}")
+        console.print(f"better if it holds, but undecided: {escape(_words(found, found.doubtful))}")
     console.print(f"{found.n_runs} runs of the twin, {found.n_proposals} proposals; {out / 'plan.toml'} runs the plan")
+
+
+def _words(found: Plan, proposal: Proposal) -> str:
+    settings = proposal.settings(found.given)
+    told = "".join(f"; max_batch = {batch} at {name}" for name, batch in settings.items())
+    return f"k = {proposal.k}, {', '.join(proposal.names)}{told}"
+
+
+def _print_tried(found: Plan, console: Console) -> None:
+    for row in found.tried.to_dict("records"):
+        settings = f"; {row['settings']}" if row["settings"] else ""
+        why = f" ({row['why']})" if row["why"] else ""
+        console.print(escape(f"k = {row['k']}, {row['experts']}{settings}: {row['status']}{why}"))

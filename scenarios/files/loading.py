@@ -39,20 +39,26 @@ def bundled_scenarios() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load(scenario: str | Path, changes: Sequence[str] = ()) -> Scenario:
-    """Return a scenario by path or bundled name, with `key=value` changes applied.
+def load(scenario: str | Path | Scenario, changes: Sequence[str] = ()) -> Scenario:
+    """Return a scenario by path or bundled name, or one that was loaded, with `key=value` changes applied.
 
     Raises ValueError with one message that names the file, the key, what was found and what is allowed.
+
+    >>> load(load("testbed"), ["router.k=1"]).file == load("testbed", ["router.k=1"]).file
+    True
     """
-    path = _find(str(scenario), Path())
-    data = _whole(path, ())
+    if isinstance(scenario, Scenario):
+        path, folder, data = Path(scenario.source), scenario.folder, scenario.file.model_dump(exclude_unset=True)
+    else:
+        path = _find(str(scenario), Path())
+        folder, data = path.parent.resolve(), _whole(path, ())
     for change in changes:
         _apply(data, change)
     try:
         checked = ScenarioFile.model_validate(data)
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error)}") from None
-    return Scenario(file=checked, source=str(path), folder=path.parent.resolve())
+    return Scenario(file=checked, source=str(path), folder=folder)
 
 
 def _find(scenario: str, folder: Path) -> Path:

@@ -1,34 +1,32 @@
-"""Which experts to keep and how many to ask, so that answers are best and the budgets hold under load.
+"""Which experts to keep, how many to ask and how to set each device, so that the best answers hold under load.
 
-The selector's costs are those of an empty plant. Planning closes the loop: every subset and k whose unloaded costs fit
-is a proposal, the best-valued first; the twin measures what queueing adds; a proposal that the twin refutes also rules
-out those that load the same experts more or cost more; the first that holds is the plan. Proposals that would keep an
-expert busy more than all the time need no run.
+The selector's costs are those of an empty plant. Planning closes the loop: every subset and k whose costs fit as a
+queue predicts them, each with the settings that promise most, is a proposal, the best-valued first; the twin measures
+what queueing really adds; a proposal that the twin refutes also rules out those that load the same experts more or
+cost more; the first that holds is the plan. Proposals that would keep an expert busy all the time need no run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.console import Console
 
-from moe2.selection import Problem
-from moe2.selection.objective import Scorer
-from scenarios.files.loading import Scenario
+from scenarios.files.loading import Scenario, load
 from scenarios.files.schema import Verdicts
+from scenarios.plans.proposing import Proposal, proposals
 from scenarios.runs.replicating import assemble, draw_loads
 from scenarios.runs.result import Result, simulate_until_decided
-from scenarios.verdicts.verdict import Status, Verdict, overall
+from scenarios.verdicts.verdict import Status, Verdict, overall, verdict_table
 from twin.expert import Expert
+from twin.tables import Tables
 
-__all__ = ["Plan", "Proposal", "plan", "proposals"]
+__all__ = ["Plan", "plan"]
 
-MAX_EXPERTS = 12
 QUICK = 4  # replications of a first look
 MORE = 8  # times the scenario's replications, until the verdict on a plan is given up as undecided
 RUNNERS_UP = 8  # runs spent on runners-up
@@ -36,51 +34,69 @@ GAIN = 1e-3  # nats per prompt that a further expert must add to be worth a run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Proposal:
-    """A subset and a k, with what they would cost an empty plant and how much they would load each expert."""
-
-    subset: tuple[int, ...]
-    k: int
-    value: float  # mean log-likelihood of the fused answer on validation prompts
-    energy_j: float  # per request, without load; NaN when unknown
-    delay_s: NDArray[np.float64]  # (C,) mean by category, each leg stretched by 1 / (1 - busy share of its expert)
-    busy: NDArray[np.float64]  # (N,) share of the time that each expert works, at least
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The best plan found, its result, the runner-ups, and everything that was tried."""
 
+    scenario: Scenario
     best: Proposal | None
     result: Result | None  # the best plan's whole verdict
     status: Status  # of the best plan; violated when none holds or is undecided
     runners_up: tuple[Proposal, ...]
     doubtful: Proposal | None  # a better one that is undecided
-    tried: pd.DataFrame  # k, experts, value, status, why
+    tried: pd.DataFrame  # k, experts, settings, value, status, why
     n_runs: int
     n_proposals: int
-    experts: tuple[str, ...]  # names, in the order of a proposal's indices
+    given: tuple[Expert, ...]  # the scenario's experts as it sets them
 
-    def names(self, proposal: Proposal) -> list[str]:
-        """Return the names of a proposal's experts."""
-        return [self.experts[i] for i in proposal.subset]
+    @property
+    def chosen(self) -> Scenario | None:
+        """The scenario with the plan written into it, ready to run; None when nothing holds or is undecided."""
+        return None if self.best is None else planned(self.scenario, self.best)
+
+    @property
+    def tables(self) -> Tables | None:
+        """The requests, legs and devices of the plan's own runs."""
+        return None if self.result is None else self.result.tables
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """The plan's verdicts, a row per budget."""
+        return verdict_table([] if self.result is None else self.result.verdicts)
 
 
 def plan(
-    scenario: Scenario, *, ks: Sequence[int] | None = None, max_runs: int = 40, console: Console | None = None
+    scenario: str | Path | Scenario,
+    *,
+    changes: Sequence[str] = (),
+    ks: Sequence[int] | None = None,
+    max_batches: Sequence[int] | None = None,
+    max_runs: int = 40,
+    console: Console | None = None,
 ) -> Plan:
     """Return the best plan for a scenario whose router is free to choose; at most `max_runs` runs of the twin.
 
-    `ks` are 1 to 4, or as many as there are experts, when None. Raises ValueError for a scenario whose load names its
-    experts, for more than twelve experts, and for a k that is none of 1 to their number.
+    `ks` are 1 to 4, or as many as there are experts, when None. `max_batches` are the largest batches that a device
+    may be set to where its profile has batch terms, beside the scenario's own: half, twice and four times that when
+    None. Raises ValueError for a scenario whose load names its experts, for more than twelve experts, for a k that is
+    none of 1 to their number, and for a batch below 1.
+
+    >>> from scenarios import plan
+    >>> found = plan("tight-energy", changes=["duration_s=600.0", "replications=4"], ks=[1])
+    >>> found.chosen.file.router.k, found.n_runs <= 40
+    (1, True)
     """
+    scenario = load(scenario, changes)
     ks = range(1, min(4, len(scenario.file.experts)) + 1) if ks is None else ks
-    search = _Search.of(scenario, ks, max_runs, console or Console(quiet=True))
+    if wrong := [b for b in max_batches or () if b < 1]:
+        raise ValueError(f"max_batch = {wrong[0]}: must be at least 1")
+    search = _Search.of(scenario, ks, max_batches, max_runs, console or Console(quiet=True))
     holding: list[tuple[Proposal, Result]] = []
     doubtful: list[tuple[Proposal, Result]] = []
     for proposal in search.queue:
         if len(holding) == 3 or search.n_runs + 2 > max_runs:
             break
+        if any((p.subset, p.k) == (proposal.subset, proposal.k) for p, _ in holding):
+            continue  # the same answers, set otherwise
         status, result = search.verdict(proposal)
         if result is not None and status != "violated":
             (holding if status == "holds" else doubtful).append((proposal, result))
@@ -89,16 +105,31 @@ def plan(
     found = holding or doubtful
     best, result = found[0] if found else (None, None)
     return Plan(
+        scenario=scenario,
         best=best,
         result=result,
         status="holds" if holding else "undecided" if doubtful else "violated",
         runners_up=tuple(p for p, _ in found[1:3]),
         doubtful=doubtful[0][0] if holding and doubtful and doubtful[0][0].value > found[0][0].value else None,
-        tried=pd.DataFrame(search.tried, columns=["k", "experts", "value", "status", "why"]),
+        tried=pd.DataFrame(search.tried, columns=list(TRIED)),
         n_runs=search.n_runs,
         n_proposals=len(search.queue),
-        experts=search.names,
+        given=search.given,
     )
+
+
+TRIED = ("k", "experts", "settings", "value", "status", "why")
+
+
+def planned(scenario: Scenario, proposal: Proposal) -> Scenario:
+    """Return a scenario with a proposal's experts, k and settings written into it."""
+    file = scenario.file
+    set_to = {e.name: e.max_batch for e in proposal.experts}
+    router = file.router.model_copy(update={"subset": proposal.names, "k": proposal.k})
+    experts = [
+        e.model_copy(update={"max_batch": set_to[e.name]}) if e.name in proposal.names else e for e in file.experts
+    ]
+    return replace(scenario, file=file.model_copy(update={"router": router, "experts": experts}))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,17 +137,24 @@ class _Search:
     """The queue of proposals, the runs spent, and what the refuted ones rule out."""
 
     scenario: Scenario
-    names: tuple[str, ...]
+    given: tuple[Expert, ...]
     queue: list[Proposal]
     max_runs: int
     console: Console
     n_runs: int
     refuted: list[tuple[Proposal, list[Verdict]]]
     looked_at: list[Proposal]
-    tried: list[tuple[int, str, float, str, str]]
+    tried: list[tuple[int, str, str, float, str, str]]
 
     @classmethod
-    def of(cls, scenario: Scenario, ks: Sequence[int], max_runs: int, console: Console) -> _Search:
+    def of(
+        cls,
+        scenario: Scenario,
+        ks: Sequence[int],
+        max_batches: Sequence[int] | None,
+        max_runs: int,
+        console: Console,
+    ) -> _Search:
         file = scenario.file.model_copy(
             update={
                 "router": scenario.file.router.model_copy(update={"subset": [e.name for e in scenario.file.experts]})
@@ -129,11 +167,10 @@ class _Search:
             raise ValueError(
                 f"k = {wrong[0]}: must be between 1 and the {len(whole.all_experts)} experts of the scenario"
             )
-        queue = proposals(whole.routing.problem, whole.all_experts, whole.requests_per_s, ks)
         return cls(
             scenario=scenario,
-            names=tuple(e.name for e in whole.all_experts),
-            queue=queue,
+            given=whole.all_experts,
+            queue=proposals(whole, ks, max_batches),
             max_runs=max_runs,
             console=console,
             n_runs=0,
@@ -148,7 +185,7 @@ class _Search:
             if why := _dominated(proposal, worse, verdicts):
                 self._note(proposal, "ruled out", why)
                 return "violated", None
-        if any(set(p.subset) < set(proposal.subset) and p.value > proposal.value - GAIN for p in self.looked_at):
+        if any(_no_better(proposal, p) for p in self.looked_at):
             self._note(proposal, "ruled out", "answers no better than a part of it that was tried")
             return "violated", None
         self.looked_at.append(proposal)
@@ -166,70 +203,31 @@ class _Search:
 
     def _run(self, proposal: Proposal, *, replications: int, nominal: bool) -> Result:
         self.n_runs += 1
-        file = self.scenario.file
-        names = [self.names[i] for i in proposal.subset]
-        most = max(file.verdicts.max_replications or 0, MORE * file.replications)
+        at = planned(self.scenario, proposal)
+        most = max(at.file.verdicts.max_replications or 0, MORE * at.file.replications)
         verdicts = (
-            Verdicts(inputs="nominal") if nominal else file.verdicts.model_copy(update={"max_replications": most})
+            Verdicts(inputs="nominal") if nominal else at.file.verdicts.model_copy(update={"max_replications": most})
         )
-        router = file.router.model_copy(update={"subset": names, "k": proposal.k})
-        changed = file.model_copy(update={"router": router, "replications": replications, "verdicts": verdicts})
-        assembly = assemble(replace(self.scenario, file=changed))
-        with self.console.status(f"run {self.n_runs} of at most {self.max_runs}: k = {proposal.k}, {', '.join(names)}"):
+        changed = at.file.model_copy(update={"replications": replications, "verdicts": verdicts})
+        assembly = assemble(replace(at, file=changed))
+        where = f"k = {proposal.k}, {', '.join(proposal.names)}"
+        with self.console.status(f"run {self.n_runs} of at most {self.max_runs}: {where}"):
             return simulate_until_decided(assembly, draw_loads(assembly), Console(quiet=True))
 
     def _note(self, proposal: Proposal, status: str, why: str) -> None:
-        experts = ", ".join(self.names[i] for i in proposal.subset)
-        self.tried.append((proposal.k, experts, proposal.value, status, why))
+        experts, settings = ", ".join(proposal.names), set_otherwise(proposal, self.given)
+        self.tried.append((proposal.k, experts, settings, proposal.value, status, why))
 
 
-def proposals(problem: Problem, experts: Sequence[Expert], requests_per_s: float, ks: Sequence[int]) -> list[Proposal]:
-    """Return every subset and k whose expected unloaded costs fit and that keeps no expert busy all the time.
-
-    The best value comes first; ties: smaller k, then fewer experts. Two k that ask the same experts count once.
-    """
-    n = len(problem.experts)
-    if n > MAX_EXPERTS:
-        raise ValueError(f"planning tries every subset: {n} experts found, at most {MAX_EXPERTS} are allowed")
-    busy_s = _busy_s(problem, experts)
-    found = []
-    for k in sorted(set(ks)):
-        scorer = Scorer.of(replace(problem, k=k, costs="expected"), "fused")
-        for size in range(k, n + 1):
-            found += [_proposal(scorer, s, k, busy_s, requests_per_s) for s in combinations(range(n), size)]
-    fitting = [p for p in found if _fits(problem, p) and p.busy[list(p.subset)].min() > 0]  # every expert is asked
-    return sorted(fitting, key=lambda p: (-p.value, p.k, len(p.subset)))
+def set_otherwise(proposal: Proposal, given: Sequence[Expert]) -> str:
+    """Return in words which devices a proposal sets otherwise than given."""
+    return ", ".join(f"{name}: max_batch = {batch}" for name, batch in proposal.settings(given).items())
 
 
-def _proposal(
-    scorer: Scorer, subset: tuple[int, ...], k: int, busy_s: NDArray[np.float64], requests_per_s: float
-) -> Proposal:
-    problem = scorer.problem
-    candidate = scorer.candidate(subset)
-    kept = np.isin(scorer.order, subset)
-    chosen_in_order = kept & (np.cumsum(kept, axis=1) <= k)
-    chosen = np.zeros_like(kept)
-    np.put_along_axis(chosen, scorer.order, chosen_in_order, axis=1)  # (n, N)
-    busy = requests_per_s * (chosen * busy_s).mean(axis=0)
-    stretch = 1 / np.maximum(1 - busy, 1e-3)
-    slowest_s = np.where(chosen, problem.delay_s * stretch, 0.0).max(axis=1)
-    n_categories = len(problem.categories)
-    count = np.bincount(problem.category, minlength=n_categories)
-    delay_s = np.bincount(problem.category, slowest_s, n_categories) / np.maximum(count, 1)
-    return Proposal(subset=subset, k=k, value=candidate.value, energy_j=candidate.energy_j, delay_s=delay_s, busy=busy)
-
-
-def _busy_s(problem: Problem, experts: Sequence[Expert]) -> NDArray[np.float64]:
-    """Return the least time that each prompt keeps each expert busy, (n, N): its leg alone, shared by a whole batch."""
-    return np.asarray(problem.delay_s / np.array([e.max_batch for e in experts], dtype=float))
-
-
-def _fits(problem: Problem, proposal: Proposal) -> bool:
-    if proposal.busy.max() >= 1:
-        return False
-    if problem.energy_budget_j is not None and not proposal.energy_j <= problem.energy_budget_j:
-        return False
-    return bool(np.all(proposal.delay_s <= problem.delay_budget_s))
+def _no_better(proposal: Proposal, part: Proposal) -> bool:
+    """Whether a part of a proposal that was tried, set alike, answers as well: the further expert only costs."""
+    alike = all(part.experts[i] is proposal.experts[i] for i in part.subset)
+    return alike and set(part.subset) < set(proposal.subset) and part.value > proposal.value - GAIN
 
 
 def _dominated(proposal: Proposal, refuted: Proposal, verdicts: Sequence[Verdict]) -> str:

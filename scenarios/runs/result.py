@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from rich.console import Console
 
 from scenarios.files.loading import Scenario
@@ -14,7 +15,7 @@ from scenarios.files.schema import Budgets
 from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads, replicate
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
-from scenarios.verdicts.verdict import Verdict, look_level
+from scenarios.verdicts.verdict import Verdict, look_level, verdict_table
 from scenarios.verdicts.warmup import warmup_s
 from twin.tables import Tables, joined
 
@@ -34,6 +35,11 @@ class Result:
     def tables(self) -> Tables:
         """The tables of all replications, with the profiles' own coefficients."""
         return self.evidence.tables
+
+    @property
+    def judged(self) -> pd.DataFrame:
+        """The verdicts as a table, a row per budget."""
+        return verdict_table(self.verdicts)
 
 
 def run(scenario: Scenario) -> Result:

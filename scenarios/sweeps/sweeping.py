@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scenarios.files.loading import Scenario, load
 from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
 from scenarios.sweeps.cache import Cache, digest, write_whole
-from scenarios.sweeps.variations import Variation, grid, read_variations
+from scenarios.sweeps.variations import Variation, grid, read_variations, variations_of
 
 if TYPE_CHECKING:
     from twin.world import Engine
 
-__all__ = ["Backend", "Point", "Sweep", "collect", "perform_sweep", "prepare_sweep"]
+__all__ = ["Backend", "Point", "Sweep", "collect", "measured", "perform_sweep", "prepare_sweep"]
 
 TABLES = ("sweep", "points", "replications", "verdicts")
 _WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", "capacity.json", "figures", "cache"}
@@ -74,15 +74,26 @@ class Backend:
         return measured_here(tasks, self.n_jobs)
 
 
-def prepare_sweep(scenario: str | Path, vary: Sequence[str], changes: Sequence[str] = (), *, engine: Engine) -> Sweep:
+def prepare_sweep(
+    scenario: str | Path | Scenario,
+    vary: Sequence[str] | Mapping[str, Iterable[Any]],
+    changes: Sequence[str] = (),
+    *,
+    engine: Engine,
+) -> Sweep:
     """Return the sweep with every point checked; ValueError for a wrong `--vary`, `--set` or scenario."""
     base = load(scenario, changes)
-    variations = read_variations(vary, base.file)
+    read = variations_of(vary, base.file) if isinstance(vary, Mapping) else read_variations(vary, base.file)
+    return sweep_over(base, read, engine=engine)
+
+
+def sweep_over(base: Scenario, variations: tuple[Variation, ...], *, engine: Engine) -> Sweep:
+    """Return the sweep of a scenario over the grid of its variations, every point checked."""
     points = []
     for index, values in enumerate(grid(variations)):
         extra = [f"{v.key}={value}" for v, value in zip(variations, values, strict=True)]
         try:
-            at = load(scenario, [*changes, *extra])
+            at = load(base, extra)
         except ValueError as error:
             raise ValueError(f"--vary, at {', '.join(extra)}: {error}") from None
         points.append(Point(index=index, values=values, scenario=at, digest=digest(at, engine)))
@@ -97,12 +108,17 @@ def perform_sweep(sweep: Sweep, out: Path, *, cache: Cache, backend: Backend, fi
     record = _record(sweep, figures=figures)
     if _complete(record, out):
         return
-    results = collect([_task(sweep, p) for p in sweep.points], cache=cache, backend=backend, console=console)
-    ordered = [results[p.digest] for p in sweep.points]
+    ordered = measured(sweep, cache=cache, backend=backend, console=console)
     (out / "sweep.json").unlink(missing_ok=True)
     with console.status("writing the tables"):
         _write(sweep, ordered, out, figures=figures)
     write_whole(out / "sweep.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def measured(sweep: Sweep, *, cache: Cache | None, backend: Backend, console: Console) -> list[dict[str, Any]]:
+    """Return what became of each point, in order."""
+    results = collect([_task(sweep, p) for p in sweep.points], cache=cache, backend=backend, console=console)
+    return [results[p.digest] for p in sweep.points]
 
 
 def _write(sweep: Sweep, results: Sequence[Mapping[str, Any]], out: Path, *, figures: bool) -> None:
@@ -130,16 +146,19 @@ def check_out(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def collect(tasks: Sequence[Task], *, cache: Cache, backend: Backend, console: Console) -> dict[str, dict[str, Any]]:
+def collect(
+    tasks: Sequence[Task], *, cache: Cache | None, backend: Backend, console: Console
+) -> dict[str, dict[str, Any]]:
     """Return the result of every task by its digest: from the cache where it holds it, measured and kept else."""
     unique = {task.digest: task for task in tasks}
-    found = {key: result for key in unique if (result := cache.get(key)) is not None}
+    found = {} if cache is None else {key: known for key in unique if (known := cache.get(key)) is not None}
     missing = [task for key, task in unique.items() if key not in found]
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(missing))
         for key, result in backend.outcomes(missing) if missing else ():
-            cache.put(key, result)
+            if cache is not None:
+                cache.put(key, result)
             found[key] = result
             progress.advance(bar)
     return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from math import prod
@@ -13,7 +14,7 @@ from typing import Any
 from scenarios.files.complaints import near
 from scenarios.files.schema import ScenarioFile
 
-__all__ = ["MAX_POINTS", "Variation", "grid", "read_variations"]
+__all__ = ["MAX_POINTS", "Variation", "grid", "literal", "read_variations", "variations_of"]
 
 MAX_POINTS = 10_000
 _HOW = "write it as key=value,value or key=first..last:step, for example router.k=1,2,3 or users.count=100..1000:100"
@@ -32,7 +33,53 @@ def read_variations(texts: Sequence[str], file: ScenarioFile) -> tuple[Variation
 
     A key without a dot may stand for the one key of the scenario that ends in it: `k` for `router.k`.
     """
-    found = tuple(_variation(text, file) for text in texts)
+    return _checked(tuple(_variation(text, file) for text in texts))
+
+
+def variations_of(vary: Mapping[str, Iterable[Any]], file: ScenarioFile) -> tuple[Variation, ...]:
+    """Return the variations of a mapping from keys to values, as Python has them; text is read as `--set` reads it.
+
+    Raises ValueError as `read_variations` does.
+    """
+    found = []
+    for key, values in vary.items():
+        texts = [literal(value) for value in values] if isinstance(values, Iterable) else []
+        if isinstance(values, str) or not texts:
+            raise ValueError(f"vary[{key!r}]: found {values!r}, needs a list of values, for example [1, 2, 3]")
+        found.append(Variation(key=_full_key(key, file), values=_distinct(texts, key)))
+    return _checked(tuple(found))
+
+
+def literal(value: Any) -> str:
+    """Return a value as `--set` reads it; ValueError for one that no scenario file can hold.
+
+    >>> literal(True), literal(0.1), literal(["a", "b"]), literal({"default": 9.0}), literal("auto")
+    ('true', '0.1', '["a", "b"]', '{"default" = 9.0}', 'auto')
+    """
+    value = value.item() if hasattr(value, "item") else value  # a number of NumPy's
+    if isinstance(value, str):
+        return value
+    try:
+        return _toml(value)
+    except TypeError:
+        raise ValueError(f"{value!r}: a scenario file has no value of type {type(value).__name__}") from None
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(k))} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(value)
+
+
+def _distinct(values: Sequence[str], where: str) -> tuple[str, ...]:
+    if twice := sorted({v for v in values if values.count(v) > 1}):
+        raise ValueError(f"--vary {where}: the value {twice[0]} is given twice")
+    return tuple(values)
+
+
+def _checked(found: tuple[Variation, ...]) -> tuple[Variation, ...]:
     if not found:
         raise ValueError(f"--vary is missing: name what to vary; {_HOW}")
     keys = [v.key for v in found]
@@ -57,9 +104,7 @@ def _variation(text: str, file: ScenarioFile) -> Variation:
     if not equals or not key.strip() or not values.strip():
         raise ValueError(f"--vary {text}: {_HOW}")
     expanded = [value for part in _parts(values) for value in _expanded(part, text)]
-    if twice := sorted({v for v in expanded if expanded.count(v) > 1}):
-        raise ValueError(f"--vary {text}: the value {twice[0]} is given twice")
-    return Variation(key=_full_key(key.strip(), file), values=tuple(expanded))
+    return Variation(key=_full_key(key.strip(), file), values=_distinct(expanded, text))
 
 
 def _parts(values: str) -> list[str]:

@@ -9,14 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-__all__ = ["LEVEL", "Estimate", "Status", "Verdict", "estimate", "exit_status", "judge", "look_level", "overall"]
+__all__ = [
+    "LEVEL",
+    "Estimate",
+    "Status",
+    "Verdict",
+    "estimate",
+    "exit_status",
+    "judge",
+    "look_level",
+    "overall",
+    "verdict_table",
+]
 
 Status = Literal["holds", "violated", "undecided"]
 LEVEL = 0.95
@@ -172,6 +184,18 @@ def _why_undecided(found: Estimate) -> str:
     if found.inputs is not None and found.inputs > (found.chance or 0.0):
         return "the errors of the profiles reach the budget: measure them better"
     return "the interval contains the budget: more replications would narrow it"
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """Return verdicts as a table, a row per budget; unknown figures are NaN.
+
+    >>> v = Verdict(metric="m", label="l", budget=1.0, unit="s", estimate=0.5, low=0.5, high=None, status="undecided")
+    >>> verdict_table([v])[["budget", "estimate", "high", "status"]].to_dict("records")
+    [{'budget': 1.0, 'estimate': 0.5, 'high': nan, 'status': 'undecided'}]
+    """
+    table = pd.DataFrame([asdict(v) for v in verdicts], columns=[f.name for f in fields(Verdict)])
+    numbers = ("budget", "estimate", "low", "high", "chance", "inputs")
+    return table.astype(dict.fromkeys(numbers, "float64"))
 
 
 def overall(verdicts: Sequence[Verdict]) -> Status:
