@@ -13,9 +13,9 @@ __all__ = ["check_replaceable", "whole_folder"]
 _MARK = "summary.json"
 
 
-def check_replaceable(folder: Path) -> None:
-    """Raise ValueError unless the folder is new, empty, or an earlier run's."""
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / _MARK).is_file()):
+def check_replaceable(folder: Path, mark: str = _MARK) -> None:
+    """Raise ValueError unless the folder is new, empty, or an earlier run's, as the file named `mark` in it tells."""
+    if folder.is_dir() and (not any(folder.iterdir()) or (folder / mark).is_file()):
         return
     if folder.exists() or folder.is_symlink():
         kind = "a folder with other files in it" if folder.is_dir() else "not a folder"
@@ -26,12 +26,12 @@ def check_replaceable(folder: Path) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, mark: str = _MARK) -> Iterator[Path]:
     """Yield a temporary folder beside `folder` that takes its place when the block ends without an error.
 
     Whatever interrupts the block, `folder` is left as it was and the temporary one is removed.
     """
-    check_replaceable(folder)
+    check_replaceable(folder, mark)
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:

@@ -1,0 +1,72 @@
+"""The commands that hold the twin against what was recorded: `moe2 compare`."""
+
+# ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scenarios.commands.refusal import bad_input
+
+if TYPE_CHECKING:
+    from scenarios.comparing.comparison import Comparison
+
+__all__ = ["register"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(compare)
+
+
+def compare(
+    real: Annotated[Path, typer.Argument(help="Folder of the measured run.")],
+    twin: Annotated[Path, typer.Argument(help="Folder of the simulated run.")],
+    tolerances: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file of tolerances; without it only counts must agree.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the table, the JSON and the figures.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a measured run with a simulated one, request by request and in distribution.
+
+    Exit status: 0 within every tolerance, 1 one is exceeded, 2 bad input, 3 one cannot be judged (a side has no meter).
+
+    Example: moe2 compare runs/recorded runs/twin --tolerances tolerances.toml --out runs/compared
+    """
+    from scenarios.comparing.comparison import check_out, write_comparison
+    from scenarios.comparing.comparison import compare as compared
+    from scenarios.comparing.sides import read_side
+    from scenarios.comparing.tolerances import EXACT_COUNTS, read_tolerances
+
+    with bad_input():
+        limits = (EXACT_COUNTS,) if tolerances is None else read_tolerances(tolerances)
+        if out is not None:
+            check_out(out)
+        found = compared(read_side(real, "REAL"), read_side(twin, "TWIN"), limits)
+        written = [] if out is None else write_comparison(found, out)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print_comparison(found)
+        for path in written:
+            print(path)
+    raise typer.Exit(found.exit_status)
+
+
+def _print_comparison(found: Comparison) -> None:
+    from scenarios.commands.terminal_comparison import print_differences
+
+    print_differences(found.table)
+    for note in found.pairs.notes:
+        print(f"note: {note}")
+    for finding in found.findings:
+        if finding.status != "kept":
+            print(f"{'EXCEEDED' if finding.status == 'exceeded' else 'unknown'}: {finding.words}")
+    kept = sum(finding.status == "kept" for finding in found.findings)
+    print(f"{kept} of {len(found.findings)} tolerances kept, {len(found.pairs.requests)} requests compared")
