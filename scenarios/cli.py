@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from scenarios.commands import calibration, compare, method, plan, sweep
+from scenarios.commands import calibration, compare, method, plan, record, sweep
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -179,13 +179,13 @@ def _answers(name: str) -> Answers:
     return bundled_answers() if name == "bundled" else read_answers(Path(name))
 
 
-for commands in (sweep, plan, calibration, method, compare):
+for commands in (sweep, plan, calibration, method, compare, record):
     commands.register(app)
 
 PANELS = {
     "Plan a testbed": "scenarios check schema run sweep plan capacity sensitivity whatif versus",
     "At a device": "meters calibrate fit profiles export",
-    "The twin and the testbed": "compare",
+    "The twin and the testbed": "record compare",
     "The method": "answers embed train evaluate",
 }
 

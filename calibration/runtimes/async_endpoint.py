@@ -1,6 +1,7 @@
 """An OpenAI-compatible endpoint asked for many generations at once, none of which waits for another's connection."""
 
 import time
+from contextlib import suppress
 
 import httpx
 
@@ -24,6 +25,11 @@ class AsyncEndpoint:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
         )
+
+    async def connect(self) -> None:
+        """Ask for something small, so that what a first request loads is in no duration; a fault is met later."""
+        with suppress(httpx.HTTPError):
+            await self._client.get("/health")
 
     async def generate(self, body: bytes, prompt_tokens: int | None, output_tokens: int) -> Generation:
         """Send a body of `request_body`; faults are in the generation, never raised. Cancelling it hangs up.

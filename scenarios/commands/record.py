@@ -1,0 +1,160 @@
+"""`moe2 record`: the scenario's requests, sent to real endpoints."""
+
+# ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from scenarios.commands.refusal import bad_input
+
+if TYPE_CHECKING:
+    from scenarios.recording.playing import Counts
+    from scenarios.recording.recording import Plan
+    from scenarios.runs.result import Result
+
+__all__ = ["register"]
+
+_REDRAWN_S = 0.5  # drawing takes a millisecond or two, which no send should wait for often
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("record")(record)
+
+
+def record(  # noqa: PLR0917 - the command line's options
+    out: Annotated[Path, typer.Option(help="Folder to write to; an earlier run in it is replaced.")],
+    scenario: Annotated[
+        str | None, typer.Argument(help="A scenario file, or the name of a bundled one (`moe2 scenarios`).")
+    ] = None,
+    endpoints: Annotated[
+        Path | None, typer.Option(help="TOML file that names the server of each expert; see the documentation.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, for example router.k=2. May be repeated."),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(help="How many times as fast requests come; the servers are as they are.")
+    ] = 1.0,
+    replications: Annotated[
+        int | None, typer.Option(min=1, help="Recordings one after another, in place of the scenario's number.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="JSONL of texts by question_id, sent in place of random token ids.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Send nothing: write what an interrupted recording into --out had.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
+) -> None:
+    """Play a scenario's requests on real endpoints and write the tables of `moe2 run`.
+
+    Requests are those of `moe2 run` with the same seed, sent at their instants however slow the servers are. Ctrl-C or
+    a kill keeps every finished leg; --resume then writes the tables. Exit status: as `moe2 run`.
+
+    Example: moe2 record testbed --endpoints endpoints.toml --out recorded
+    """
+    console = Console(stderr=True, quiet=quiet)
+    if not resume:
+        with bad_input():
+            plan = _prepared(scenario, endpoints, out, changes or [], speed, replications, questions)
+        with bad_input((OSError,)):  # a full disk
+            whole = _performed(plan, console)
+        if not whole:
+            console.print("interrupted: what ended is kept")
+    _finish(out, console, report=report, as_json=as_json, quiet=quiet)
+
+
+def _prepared(  # noqa: PLR0917 - as the options stand
+    scenario: str | None,
+    endpoints: Path | None,
+    out: Path,
+    changes: list[str],
+    speed: float,
+    replications: int | None,
+    questions: Path | None,
+) -> Plan:
+    from scenarios.files.loading import load
+    from scenarios.recording.recording import prepare
+
+    if scenario is None or endpoints is None:
+        raise ValueError("record needs a scenario and --endpoints FILE; with --resume it needs neither")
+    found = load(scenario, changes)
+    return prepare(found, out, endpoints, speed=speed, questions=questions, replications=replications)
+
+
+def _performed(plan: Plan, console: Console) -> bool:
+    from scenarios.recording.recording import perform
+
+    text = TextColumn("{task.description}")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
+    bar = Progress(*columns, console=console, transient=True, auto_refresh=False, disable=not console.is_terminal)
+    if not console.is_terminal:
+        console.print(f"recording for {plan.lasts_s:.4g} s and until the last answer")
+    with bar:
+        return perform(plan, _watch(bar, plan))
+
+
+def _watch(bar: Progress, plan: Plan) -> Callable[[int, Counts], None]:
+    """Return what keeps the bar up to date, drawn at most every half second."""
+    n, task = len(plan.loads), bar.add_task("recording", told="")
+    drawn_s = [0.0]
+
+    def watch(replication: int, counts: Counts) -> None:
+        bar.update(
+            task,
+            description="recording" if n == 1 else f"recording {replication + 1} of {n}",
+            completed=sum(counts.ended.values()),
+            total=counts.n_legs,
+            told=f"sent {counts.sent}, failed {counts.ended['failed']}, late {counts.late}",
+        )
+        if bar.get_time() - drawn_s[0] > _REDRAWN_S:
+            drawn_s[0] = bar.get_time()
+            bar.refresh()
+
+    return watch
+
+
+def _finish(out: Path, console: Console, *, report: bool, as_json: bool, quiet: bool) -> None:
+    from scenarios.commands.terminal import print_verdicts
+    from scenarios.recording.recording import recording_of
+    from scenarios.recording.writing import write_recording
+    from scenarios.verdicts.verdict import exit_status
+    from twin.metrics import busiest
+
+    with bad_input():
+        result = write_recording(recording_of(out), out, report=report, console=console)
+    if as_json:
+        print((out / "summary.json").read_text(encoding="utf-8"), end="")
+    elif not quiet:
+        print_verdicts(result.assembly.file.name, result.verdicts, busy=busiest(result.tables.devices))
+        for line in _told(out, result):
+            print(line)
+        print(f"tables in {out}" + (f", report in {out / 'report.html'}" if report else ""))
+    raise typer.Exit(exit_status(result.verdicts))
+
+
+def _told(out: Path, result: Result) -> list[str]:
+    """Return what became of the requests, why legs failed, and how late the sends were."""
+    import json
+
+    late: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))["recording"]["lateness"]
+    counts = result.tables.requests["status"].value_counts()
+    reasons = result.tables.legs["reason"].dropna().value_counts().head(5)
+    flagged = "; TOO LATE: the load was not the scenario's" if late["flagged"] else ""
+    return [
+        f"requests: {', '.join(f'{n} {status}' for status, n in counts.items())}",
+        *(f"{n} legs: {reason}" for reason, n in reasons.items()),
+        f"sends: {1000 * late['median_s']:.2g} ms late in the median, {1000 * late['max_s']:.2g} ms at most{flagged}",
+    ]

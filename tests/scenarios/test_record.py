@@ -1,0 +1,342 @@
+"""Laws of recording: the load is the twin's, the loop is open, every request ends once, what ended is kept."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from record_sample import write_sample
+from testbed_server import WRONG, testbed_server
+from typer.testing import CliRunner
+
+from calibration.meters.protocol import Reading
+from scenarios.cli import app
+from scenarios.files.loading import load
+from scenarios.recording.journal import read_journal
+from scenarios.recording.recording import journal_of
+from scenarios.recording.scaling import sped_up
+from scenarios.recording.writing import lateness
+from scenarios.runs.replicating import assemble, draw_loads
+from twin.tables import SCHEMAS
+
+ROOT = Path(__file__).parents[2]
+
+
+def moe2(*args):
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def record(scenario, endpoints, out, *more):
+    """Record without a report; the exit status must be one of a verdict."""
+    found = moe2("record", scenario, "--endpoints", endpoints, "--out", out, "--no-report", *more)
+    assert found.exit_code in {0, 1, 3}, found.output
+    return {name: pd.read_parquet(out / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
+
+
+def check_laws(tables):
+    """Columns are the twin's, every request and leg ends in one status, instants stand in their order."""
+    for name, columns in SCHEMAS.items():
+        assert list(tables[name].columns) == list(columns)
+    requests, legs = tables["requests"], tables["legs"]
+    assert not requests.duplicated(["replication", "request_id"]).any()
+    assert not legs.duplicated(["replication", "request_id", "expert"]).any()
+    assert len(legs) == requests["n_legs"].sum()
+    assert set(requests["status"]) | set(legs["status"]) <= {"served", "rejected", "failed", "unfinished"}
+    assert (requests["finished_s"].notna() == (requests["status"] == "served")).all()
+    assert (legs["finished_s"].notna() == (legs["status"] == "served")).all()
+    assert (legs["reason"].notna() == legs["status"].isin(["rejected", "failed"])).all()
+    instants = legs[["arrived_s", "started_s", "first_token_s", "finished_s"]].to_numpy()
+    known = [row[~np.isnan(row)] for row in instants]
+    assert all((np.diff(row) >= 0).all() for row in known)
+    devices = tables["devices"]
+    assert ((devices["busy_s"] >= 0) & (devices["idle_s"] >= 0)).all()
+    assert (devices["utilisation"] == devices["busy_s"] / (devices["busy_s"] + devices["idle_s"])).all()
+
+
+ROWS = [(0.05 * i, 20 + i, 8, "a|b" if i % 2 else "a") for i in range(20)]
+
+
+def test_a_recording_has_the_requests_of_the_run(tmp_path):
+    """Who asks what when of whom is `moe2 run`'s; each leg is asked once, at its exact lengths, uncached."""
+    with testbed_server() as a, testbed_server() as b:
+        scenario, endpoints = write_sample(tmp_path / "in", ROWS, {"a": a.address, "b": b.address})
+        tables = record(scenario, endpoints, tmp_path / "out")
+        asked = [*a.asked[1:], *b.asked[1:]]  # the first is the warm-up
+    check_laws(tables)
+    assert moe2("run", scenario, "--out", tmp_path / "twin", "--no-report").exit_code == 0
+    for name, columns in (
+        ("requests", ["request_id", "category", "arrived_s", "n_legs", "status"]),
+        ("legs", ["request_id", "expert", "device", "weight", "prompt_tokens", "output_tokens", "status"]),
+    ):
+        twin = pd.read_parquet(tmp_path / "twin" / f"{name}.parquet")
+        pd.testing.assert_frame_equal(tables[name][columns], twin[columns])
+    assert sorted(len(body["prompt"]) for body in asked) == sorted(tables["legs"]["prompt_tokens"])
+    assert all(body["ignore_eos"] and not body["cache_prompt"] and body["max_tokens"] == 8 for body in asked)
+    assert (tables["legs"]["started_s"].notna()).all()
+    assert tables["devices"]["energy_j"].isna().all()
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["engine"], summary["recording"]["lateness"]["n"]) == ("recorded", 30)
+    again = moe2("run", tmp_path / "out" / "scenario.toml", "--out", tmp_path / "again", "--no-report")
+    assert again.exit_code == 0
+
+
+def test_arrivals_do_not_wait_for_slow_servers(tmp_path):
+    """150 requests are all under way at once at a server that answers none before it has them all: no pool, no slot."""
+    n = 150
+    rows = [(0.002 * i, 8, 2, "a") for i in range(n)]
+    with testbed_server(holds=n + 1) as a:
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address}, timeout_s=60.0)
+        tables = record(scenario, endpoints, tmp_path / "out")
+        most = a.most_open
+    assert most == n
+    assert (tables["requests"]["status"] == "served").all()
+    assert tables["legs"]["arrived_s"].max() <= tables["legs"]["first_token_s"].min()
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_server_that_goes_wrong_leaves_a_reason(tmp_path, wrong):
+    """Of two servers one goes wrong on its third to fifth legs: those fail, or are rejected, and nothing else is."""
+    told = {"stall": "stalled: nothing came for 0.5 s", "http 400": "http 400: out of memory", "cut": "cut: "}
+    with testbed_server(does=lambda n: wrong if 4 <= n <= 6 else "") as a, testbed_server() as b:
+        scenario, endpoints = write_sample(tmp_path / "in", ROWS, {"a": a.address, "b": b.address}, timeout_s=0.5)
+        tables = record(scenario, endpoints, tmp_path / "out")
+    check_laws(tables)
+    bad = tables["legs"][tables["legs"]["status"] != "served"]
+    word = "rejected" if wrong == "http 400" else "failed"
+    if wrong == "stall":  # on a busy machine another may stall too
+        assert (bad["reason"] == told[wrong]).sum() >= 3
+    else:
+        assert bad["status"].to_list() == [word] * 3
+        assert bad["reason"].str.startswith(told.get(wrong, wrong)).all()
+        assert set(bad["expert"]) == {"a"}
+    of_request = tables["requests"].set_index("request_id")["status"]
+    assert (of_request[bad["request_id"]] == word).all()
+    assert (of_request.drop(bad["request_id"]) == "served").all()
+
+
+def test_a_server_killed_in_the_middle(tmp_path):
+    """What a dead server has not finished fails, by a cut or a refused connection; the other goes on."""
+    with testbed_server(token_s=0.02) as a, testbed_server() as b:
+        rows = [(0.05 * i, 20, 8, "a" if i % 2 else "b") for i in range(40)]
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address, "b": b.address})
+        a.does = lambda n: a.loop.create_task(a._die()) and "" if n == 10 else ""
+        tables = record(scenario, endpoints, tmp_path / "out")
+    check_laws(tables)
+    legs = tables["legs"]
+    assert (legs[legs["expert"] == "b"]["status"] == "served").all()
+    dead = legs[(legs["expert"] == "a") & (legs["status"] == "failed")]
+    assert 11 <= len(dead) <= 20
+    assert dead["reason"].str.match("cut|unreachable").all()
+    assert dead["reason"].str.startswith("unreachable").sum() >= 10
+
+
+def started(tmp_path, scenario, endpoints, n_ended):
+    """Start `moe2 record` in a process of its own and wait until so many legs have ended."""
+    moe2_program = Path(sys.executable).with_name("moe2")
+    command = [moe2_program, "record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out", "--no-report"]
+    child = subprocess.Popen([str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    journal, end_s = journal_of(tmp_path / "out"), time.monotonic() + 60
+    while time.monotonic() < end_s and child.poll() is None:
+        if journal.exists() and journal.read_bytes().count(b'"ended"') >= n_ended:
+            return child
+        time.sleep(0.01)
+    raise AssertionError(f"no {n_ended} legs ended: exit status {child.poll()}")
+
+
+SLOW_ROWS = [(0.02 * i, 8, 40 if i % 3 else 4, "a") for i in range(400)]
+
+
+def test_a_killed_recording_keeps_what_ended(tmp_path):
+    """SIGKILL: the journal reads; --resume makes tables of it: what ended is served, what was sent is unfinished."""
+    with testbed_server(token_s=0.02) as a:
+        scenario, endpoints = write_sample(tmp_path / "in", SLOW_ROWS, {"a": a.address}, duration_s=9.0)
+        child = started(tmp_path, scenario, endpoints, 20)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        with journal_of(tmp_path / "out").open("ab") as file:
+            file.write(b'{"kind":"ended","repl')  # a line that the kill cut off
+        events = read_journal(journal_of(tmp_path / "out"))
+        refused = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "--resume" in refused.output
+    found = moe2("record", "--resume", "--out", tmp_path / "out", "--no-report")
+    assert found.exit_code == 0, found.output
+    tables = {name: pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
+    check_laws(tables)
+    counts = tables["requests"]["status"].value_counts()
+    assert counts["served"] == len(events.ended) >= 20
+    assert counts["unfinished"] >= len(events.sent) - len(events.ended) > 0
+    at_s = max([event.sent_s for event in events.sent] + [event.ended_s for event in events.ended])
+    assert len(tables["requests"]) == sum(row[0] <= at_s for row in SLOW_ROWS)
+    assert not journal_of(tmp_path / "out").exists()
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["recording"]["interrupted"] == [0]
+
+
+def test_ctrl_c_writes_what_there_is(tmp_path):
+    """SIGINT: the tables are written at once, with what was under way unfinished, and what had not come left out."""
+    with testbed_server(token_s=0.02) as a:
+        scenario, endpoints = write_sample(tmp_path / "in", SLOW_ROWS, {"a": a.address}, duration_s=9.0)
+        child = started(tmp_path, scenario, endpoints, 20)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0
+        child.stdout.close()
+    tables = {name: pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
+    check_laws(tables)
+    counts = tables["requests"]["status"].value_counts()
+    assert counts["served"] >= 20
+    assert counts["unfinished"] > 0
+    assert 20 < len(tables["requests"]) < len(SLOW_ROWS)
+    assert a.n_open == 0
+
+
+class SteadyMeter:
+    """A meter of a steady 40 W."""
+
+    name, scope, covers, refresh_s, poll_s = "steady", "gpu", "a steady 40 W", 0.005, 0.005
+
+    def read(self):
+        return Reading(at_ns=time.monotonic_ns(), power_w=40.0, energy_j=None)
+
+    def close(self):
+        pass
+
+
+def test_joules_are_the_meters(tmp_path, monkeypatch):
+    """A steady 40 W over the run's time are its joules, busy and idle together; a device without a meter has none."""
+    opened = {"nvml": SteadyMeter}
+    monkeypatch.setattr("scenarios.recording.metering.open_meter", lambda kind, **_: opened.get(kind, NoScope)())
+    rows = [(0.3 * i, 8, 40, "a|b") for i in range(5)]
+    with testbed_server(token_s=0.004) as a, testbed_server() as b:
+        budget = "[budgets]\nenergy_j_per_request = 1000.0\n"
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address, "b": b.address}, more=budget)
+        endpoints.write_text(endpoints.read_text().replace('expert = "a"', 'expert = "a"\nmeter = "nvml"'))
+        devices = record(scenario, endpoints, tmp_path / "out")["devices"].set_index("device")
+    metered, other = devices.loc["device of a"], devices.loc["device of b"]
+    assert metered["energy_j"] == pytest.approx(40 * (metered["busy_s"] + metered["idle_s"]), rel=1e-6)
+    assert metered["busy_energy_j"] == pytest.approx(40 * metered["busy_s"], rel=1e-6)
+    assert metered["busy_energy_j"] + metered["idle_energy_j"] == pytest.approx(metered["energy_j"])
+    assert np.isnan([other["energy_j"], other["idle_energy_j"]]).all()
+    verdict = json.loads((tmp_path / "out" / "summary.json").read_text())["verdicts"][0]
+    assert verdict["status"] == "undecided"
+    assert "device of b was not measured" in verdict["note"]
+
+
+class NoScope(SteadyMeter):
+    scope = None
+
+
+def test_a_routed_scenario_is_routed_as_the_run_is(tmp_path):
+    """Gate, subset, prompts and join are the twin's; questions go out as texts given; the way to the user is added."""
+    changes = ["duration_s=120.0", "warmup_s=0.0", "load.requests_per_s=0.2", "router.k=2", "drain_cap_s=60.0"]
+    scenario = load("testbed", changes)
+    drawn = assemble(sped_up(scenario, 40.0))
+    names, ids = [e.name for e in drawn.experts], drawn.routing.pool.question_id
+    (tmp_path / "q.jsonl").write_text(
+        "".join(json.dumps({"question_id": int(q), "prompt": f"say {q}"}) + "\n" for q in ids)
+    )
+    with testbed_server(token_s=0.0, chunk=200) as server:
+        tables_of = "".join(f'[[endpoints]]\nexpert = "{name}"\nurl = "{server.address}"\n' for name in names)
+        (tmp_path / "endpoints.toml").write_text(tables_of)
+        words = [word for change in changes for word in ("--set", change)]
+        texts = ("--questions", tmp_path / "q.jsonl", "--speed", 40, "--replications", 1)
+        tables = record("testbed", tmp_path / "endpoints.toml", tmp_path / "out", *words, *texts)
+        asked = server.asked[len(names) :]
+    check_laws(tables)
+    (twin,) = draw_loads(drawn, n=1)
+    legs, requests = tables["legs"], tables["requests"]
+    assert legs["expert"].to_list() == [names[i] for i in twin.legs.expert]
+    assert requests["question_id"].to_list() == ids[twin.requests.prompt].tolist()
+    assert (requests["status"] == "served").all()
+    texts = sorted(f"say {q}" for q in ids[twin.requests.prompt[twin.legs.request]])
+    assert sorted(body["prompt"] for body in asked) == texts
+    last_s = legs.groupby("request_id", sort=False)["finished_s"].max().to_numpy()
+    assert requests["finished_s"].to_numpy() - last_s == pytest.approx(np.full(len(last_s), 0.02))
+    assert (legs.groupby("request_id", sort=False)["arrived_s"].min().to_numpy() >= requests["arrived_s"] + 0.02).all()
+
+
+def test_speed_moves_requests_together_and_changes_nothing_else():
+    """Played four times as fast, every load draws the same requests for the same experts, sooner."""
+    loads = (
+        ["load.requests_per_s=0.5"],
+        ['load={process="gamma", requests_per_s=0.5, cv=2.0}'],
+        ['load={process="mmpp", states=[{requests_per_s=0.2, mean_s=50.0}, {requests_per_s=1.0, mean_s=20.0}]}'],
+        ['load={process="diurnal", requests_per_s=0.5, shape=[1.0, 3.0], period_s=80.0}'],
+    )
+    for changes in loads:
+        scenario = load(
+            "testbed",
+            [*changes, "duration_s=200.0", "warmup_s=10.0", 'router.subset=["mathstral-7b@rtx4090-c"]', "router.k=1"],
+        )
+        (slow,), (fast,) = (draw_loads(assemble(sped_up(scenario, speed)), n=1) for speed in (1.0, 4.0))
+        assert len(slow.requests) > 50
+        assert fast.requests.arrived_s * 4 == pytest.approx(slow.requests.arrived_s, rel=1e-9)
+        for key in ("prompt", "user_id", "prompt_tokens"):
+            assert getattr(fast.requests, key).tolist() == getattr(slow.requests, key).tolist()
+        assert fast.legs.expert.tolist() == slow.legs.expert.tolist()
+
+
+def test_late_sends_are_flagged():
+    """One late send in a hundred passes, two do not."""
+    for n_late, flagged in ((0, False), (1, False), (2, True)):
+        late_s = np.r_[np.full(100 - n_late, 0.001), np.full(n_late, 0.5)]
+        found = lateness(pd.DataFrame({"late_s": late_s}))
+        assert (found["flagged"], found["late_share"]) == (flagged, n_late / 100)
+
+
+FLAWS = {
+    "expert 'b' would run and has no endpoint": lambda text: text.split("[[endpoints]]")[1].join(["[[endpoints]]", ""]),
+    "key urll is not known (did you mean 'url'?)": lambda text: text.replace("url", "urll"),
+    "no expert 'bb' (did you mean 'b'?)": lambda text: text.replace('"b"', '"bb"'),
+    "key meter = 'volt': must be one of": lambda text: text + 'meter = "volt"\n',
+    "key timeout_s = 0": lambda text: text.replace("5.0", "0"),
+    "key url = 'ftp": lambda text: text.replace("http", "ftp"),
+    "the environment has no variable NO_SUCH_KEY": lambda text: text + 'key_variable = "NO_SUCH_KEY"\n',
+    "has an endpoint already": lambda text: text.replace('"b"', '"a"'),
+    "cannot be read as a TOML file": lambda text: text + "[",
+    "no OpenAI-compatible endpoint is ready there": lambda text: text,
+}
+
+
+@pytest.mark.parametrize("message", FLAWS)
+def test_wrong_endpoints_are_refused_in_one_message(tmp_path, message):
+    """Whatever is wrong with the endpoints or their servers is said in one message, before anything is sent."""
+    with testbed_server() as a:
+        addresses = {"a": a.address, "b": a.address.replace("127.0.0.1", "127.0.0.2")}
+        scenario, endpoints = write_sample(tmp_path / "in", ROWS, addresses)
+        endpoints.write_text(FLAWS[message](endpoints.read_text()))
+        found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out")
+    assert found.exit_code == 2
+    assert message in found.output
+    assert "Traceback" not in found.output
+    assert not (tmp_path / "out").exists()
+    assert not journal_of(tmp_path / "out").exists()
+
+
+def test_the_key_of_an_api_is_sent_and_not_written(tmp_path, monkeypatch):
+    """A secret comes from the environment and is in nothing that the recording leaves behind."""
+    monkeypatch.setenv("BENCH_KEY", "s3cret")
+    with testbed_server() as a:
+        scenario, endpoints = write_sample(tmp_path / "in", ROWS[:4:2], {"a": a.address})
+        endpoints.write_text(endpoints.read_text() + 'key_variable = "BENCH_KEY"\n')
+        record(scenario, endpoints, tmp_path / "out")
+        assert all("authorization: bearer s3cret" in head.lower() for head in a.heads)
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert written
+    assert not any(b"s3cret" in content for content in written)
+
+
+@pytest.mark.parametrize("line", [b"{]", b"[]", b'{"kind": "moved"}', b'{"kind": "sent", "leg": 1}'])
+def test_a_journal_that_was_changed_is_refused(tmp_path, line):
+    """A line that is no event, in the middle, is refused by its number: it was not the recorder that wrote it."""
+    path = tmp_path / "out.journal.jsonl"
+    path.write_bytes(b'{"schema": 1}\n' + line + b"\n")
+    found = moe2("record", "--resume", "--out", tmp_path / "out")
+    assert found.exit_code == 2
+    assert "line 2" in found.output
+    assert path.exists()
