@@ -1,28 +1,30 @@
 """Best-first branch and bound over subsets, bounded by a linear relaxation, with the tree as its proof.
 
 A node keeps some experts, excludes others and leaves the rest open. Experts that no longer fit are excluded (budgets
-only grow). A part is closed when even all its experts together cover too little, or when the dual of a relaxation,
-its own or one solved elsewhere in the tree, says so.
+only grow), and so is a side of an expert that the dual shows to be worth too little. A part is closed when even all
+its experts together cover too little, or when the dual of a relaxation, its own or one solved elsewhere, says so.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from moe2.selection.growth import Growth
+from moe2.selection.branching import PseudoCosts
+from moe2.selection.growth import Floats, Growth
 from moe2.selection.objective import Scorer
 from moe2.selection.problem import Objective, Problem
 from moe2.selection.relaxation import Dual, Relaxation, Solved
-from moe2.selection.result import Leaf, Node, Selection, Tree
+from moe2.selection.result import Leaf, Selection, Tree
 from moe2.selection.settle import settle
+from moe2.selection.tree import GrowingTree, Part
 
 CLOSED = 5e-10  # nats: a part worth at most this much more is not searched
-ROOT_ROUNDS, NODE_ROUNDS = 20, 5
+ROOT_ROUNDS, NODE_ROUNDS = 30, 12
+STALLED = 0.1  # of what is left to the best: a round of cuts that gains less is the last
 POOL = 256  # duals kept for quick bounds
 EXCHANGED = 128  # experts up to which subsets are improved by exchanges
 
@@ -46,21 +48,6 @@ def branch_and_bound(
     return search.result("branch_and_bound", search.n_nodes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """An open part of the tree: its place there, and the dual that bounds it so far."""
-
-    index: int
-    inside: NDArray[np.bool_]  # (M,)
-    possible: NDArray[np.bool_]  # (M,) inside and open
-    active: tuple[int, ...]
-    dual: Dual
-
-    @property
-    def bound(self) -> float:
-        return self.dual.bound(self.inside, self.possible & ~self.inside)
-
-
 @dataclass(slots=True, kw_only=True)
 class Search:
     """The state of one search; read `run`."""
@@ -68,12 +55,13 @@ class Search:
     growth: Growth
     scorer: Scorer
     relaxation: Relaxation
+    tree: GrowingTree
+    pseudo: PseudoCosts
     started_s: float
     time_limit_s: float
     best: float = -inf
     chosen: list[int] = field(default_factory=list)
-    nodes: list[Node | Leaf] = field(default_factory=list)
-    heap: list[tuple[float, int, _Part]] = field(default_factory=list)
+    heap: list[tuple[float, int, Part]] = field(default_factory=list)
     pool: list[Dual] = field(default_factory=list)
     n_nodes: int = 0
     tick: "count[int]" = field(default_factory=count)
@@ -86,6 +74,8 @@ class Search:
             growth=growth,
             scorer=Scorer.of(problem, objective),
             relaxation=Relaxation.of(growth),
+            tree=GrowingTree(experts=growth.experts),
+            pseudo=PseudoCosts.of(growth.n_experts),
             started_s=started_s,
             time_limit_s=time_limit_s,
         )
@@ -93,135 +83,163 @@ class Search:
     def run(self) -> None:
         """Search until nothing is open or the time is up."""
         self.offer(self.growth.first())
-        self.heap = [(0.0, 0, self.root())]
+        self.push(self.root())
         while self.heap and not self.late():
             if self.heap[0][2].bound <= self.best + CLOSED:
                 break
-            self.expand(heappop(self.heap)[2])
+            self.n_nodes += 1
+            part: Part | None = heappop(self.heap)[2]
+            while part is not None:
+                part = self.looked_at(part)
         for _, _, part in self.heap:
-            self.nodes[part.index] = _leaf(part.dual)
+            self.tree.close(part.index, part.dual)
 
-    def root(self) -> _Part:
+    def root(self) -> Part:
         """Return the part that is the whole tree."""
         possible = self.growth.addable(())
         inside = np.zeros_like(possible)
-        active = [*range(len(self.relaxation.cuts)), *self.relaxation.separate(0.3 * possible.astype(float), None)]
-        solved = self.relaxation.solve(inside, possible, active)
-        self.nodes.append(Leaf(why="dual"))
-        everyone = np.ones_like(possible)
-        return _Part(index=0, inside=inside, possible=everyone, active=solved.tight, dual=solved.dual)
+        self.relaxation.separate(0.3 * possible.astype(float), None)
+        solved = self.relaxation.solve(inside, possible)
+        return Part(index=0, inside=inside, possible=np.ones_like(possible), dual=solved.dual)
 
     def bound_root(self) -> None:
         """Bound the best value by the relaxation alone, without a search."""
-        part = self.root()
-        single = self.growth.addable(())
-        solved = self.tighten(part, single)
-        dropped = np.flatnonzero(~single)
-        self.exclude(part, dropped, _leaf(solved.dual))
-        bounded = _Part(
-            index=len(self.nodes) - 1, inside=part.inside, possible=single, active=solved.tight, dual=solved.dual
-        )
-        self.heap = [(0.0, 0, bounded)]
+        part = self.narrowed(self.root())
+        if part is not None:
+            solved = self.tighten(part)
+            self.push(replace(part, dual=solved.dual))
+            self.tree.close(part.index, solved.dual)
 
     def late(self) -> bool:
         """Return whether the time is up."""
         return perf_counter() - self.started_s > self.time_limit_s
 
-    def expand(self, part: _Part) -> None:
-        """Close a part, or split it in two."""
-        self.n_nodes += 1
+    def looked_at(self, part: Part) -> Part | None:
+        """Return what is left of a part when something of it was excluded; None when it is closed or was split."""
+        narrow = self.narrowed(part)
+        if narrow is None or self.closed(narrow):
+            return None
+        solved = self.tighten(narrow)
+        if narrow.bound_by(solved.dual) <= self.best + CLOSED:
+            self.tree.close(narrow.index, solved.dual)
+            return None
+        if self.late():
+            self.push(replace(narrow, dual=solved.dual))
+            return None
+        fixed = self.narrowed(self.fixed(replace(narrow, dual=solved.dual)))
+        if fixed is None or not fixed.open_.any() or (solved.y[narrow.possible & ~fixed.possible] > 0).any():
+            return fixed  # less than it was: look again
+        return self.split(fixed, solved.y)
+
+    def narrowed(self, part: Part) -> Part | None:
+        """Return the part without the experts that no longer fit; None, closed, when what it keeps does not fit."""
         kept = np.flatnonzero(part.inside).tolist()
         fits = self.growth.addable(kept)
         if kept and not fits[kept[0]]:
-            self.nodes[part.index] = Leaf(why="infeasible")
-            return
+            self.tree.close(part.index, Leaf(why="infeasible"))
+            return None
         possible = (part.possible & fits) | part.inside
-        dropped = np.flatnonzero(part.possible & ~possible)
-        everyone = np.flatnonzero(possible).tolist()
+        index = self.tree.drop(part.index, np.flatnonzero(part.possible & ~possible).tolist())
+        return replace(part, index=index, possible=possible)
+
+    def closed(self, part: Part) -> bool:
+        """Return whether a part is closed without a linear program; offer what it keeps."""
+        kept, everyone = np.flatnonzero(part.inside).tolist(), np.flatnonzero(part.possible).tolist()
         self.offer(kept)
         if self.growth.fits(everyone):
             self.offer(everyone)
-        if len(everyone) == len(kept) or self.growth.coverage(everyone) <= self.best + CLOSED:
-            self.exclude(part, dropped, Leaf(why="single" if len(everyone) == len(kept) else "coverage"))
-            return
-        dual = self.known_dual(part.inside, possible)
-        if dual is not None:
-            self.exclude(part, dropped, _leaf(dual))
-            return
-        solved = self.tighten(part, possible)
-        if solved.dual.bound(part.inside, possible & ~part.inside) <= self.best + CLOSED:
-            self.exclude(part, dropped, _leaf(solved.dual))
+        if len(everyone) == len(kept):
+            self.tree.close(part.index, Leaf(why="single"))
+        elif self.growth.coverage(everyone) <= self.best + CLOSED:
+            self.tree.close(part.index, Leaf(why="coverage"))
         else:
-            self.split(part, possible, dropped, solved)
+            dual = self.known_dual(part)
+            if dual is None:
+                return False
+            self.tree.close(part.index, dual)
+        return True
 
-    def tighten(self, part: _Part, possible: NDArray[np.bool_]) -> Solved:
+    def tighten(self, part: Part) -> Solved:
         """Return the relaxation of a part after some rounds of cuts; the root also rounds for a first subset."""
-        root = part.index == 0
-        active, bound = list(part.active), inf
-        centre = possible * 0.3
+        root = self.n_nodes <= 1
+        bound = inf
+        centre = part.possible * 0.3
         for step in range(ROOT_ROUNDS if root else NODE_ROUNDS):
-            solved = self.relaxation.solve(part.inside, possible, active)
-            last, bound = bound, min(bound, solved.dual.bound(part.inside, possible & ~part.inside))
-            if bound <= self.best + CLOSED or self.late() or (step > 1 and last - bound < 1e-6):
+            solved = self.relaxation.solve(part.inside, part.possible)
+            last, bound = bound, min(bound, part.bound_by(solved.dual))
+            left = bound - self.best
+            if left <= CLOSED or self.late() or (step > 1 and last - bound < STALLED * left):
                 break
             if root and step % 2 == 0:  # between the last centre and here: deeper cuts in fewer rounds
-                fresh = self.relaxation.separate((centre + solved.y) / 2, None)
                 centre = (centre + solved.y) / 2
+                fresh = self.relaxation.separate(centre, None)
             else:
                 fresh = self.relaxation.separate(solved.y, solved.theta)
             if not fresh:
                 break
-            active += fresh
         self.pool.append(solved.dual)
         del self.pool[:-POOL]
         if root or self.n_nodes % 8 == 0:
             self.round(solved.y + 2.0 * part.inside)
         return solved
 
-    def round(self, scores: NDArray[np.float64]) -> None:
+    def round(self, scores: Floats) -> None:
         """Offer the experts of the largest scores that fit together, improved by exchanges where that is quick."""
         packed = self.growth.packed(scores)
         self.offer(self.growth.improved(packed) if packed and self.growth.n_experts <= EXCHANGED else packed)
 
-    def known_dual(self, inside: NDArray[np.bool_], possible: NDArray[np.bool_]) -> Dual | None:
+    def known_dual(self, part: Part) -> Dual | None:
         """Return a dual found elsewhere that closes this part, None if there is none."""
         if not self.pool:
             return None
         slopes = np.array([d.slope for d in self.pool])  # (pool, M)
-        bounds = np.array([d.constant for d in self.pool]) + slopes @ inside
-        bounds += np.maximum(slopes, 0.0) @ (possible & ~inside)
+        bounds = np.array([d.constant for d in self.pool]) + slopes @ part.inside
+        bounds += np.maximum(slopes, 0.0) @ part.open_
         place = int(np.argmin(bounds))
         return self.pool[place] if bounds[place] <= self.best + CLOSED else None
 
-    def split(self, part: _Part, possible: NDArray[np.bool_], dropped: NDArray[np.intp], solved: Solved) -> None:
-        """Branch on the open expert that the relaxation is least sure of."""
-        open_ = possible & ~part.inside
-        unsure = np.where(open_, np.minimum(solved.y, 1 - solved.y), -1.0)
-        expert = int(np.argmax(unsure))
-        first = len(self.nodes)
-        self.nodes += [Leaf(why="dual"), Leaf(why="dual")]
-        names = self.growth.experts
-        self.nodes[part.index] = Node(
-            dropped=tuple(names[dropped].tolist()), expert=int(names[expert]), without=first, including=first + 1
-        )
-        less, more = possible.copy(), part.inside.copy()
-        less[expert], more[expert] = False, True
-        for index, inside, remaining in ((first, part.inside, less), (first + 1, more, possible)):
-            self.push(_Part(index=index, inside=inside, possible=remaining, active=solved.tight, dual=solved.dual))
+    def fixed(self, part: Part) -> Part:
+        """Return the part without the sides of open experts that its own dual closes (reduced costs)."""
+        slack = part.bound - self.best - CLOSED
+        slope = part.dual.slope
+        for place in np.flatnonzero(part.open_ & (np.abs(slope) >= slack)).tolist():
+            part = self.without_side(part, place, kept=bool(slope[place] < 0), why=part.dual)
+        return part
 
-    def push(self, part: _Part) -> None:
+    def without_side(self, part: Part, place: int, *, kept: bool, why: Dual) -> Part:
+        """Close the side of an expert (kept or excluded) and return the other one."""
+        without, including = self.tree.branch(part.index, place)
+        self.tree.close(including if kept else without, why)
+        return part.side(place, kept=not kept, index=without if kept else including, dual=part.dual)
+
+    def split(self, part: Part, y: Floats) -> Part | None:
+        """Branch on the most promising expert; or return what is left when trying one closed a side of it."""
+        scores = self.pseudo.scores(y, part.open_)
+        tried: dict[int, list[Part]] = {}
+        for place in self.pseudo.unsure(scores):
+            tried[place] = []
+            for side in (0, 1):
+                half = self.half(part, place, side, moved=abs(side - y[place]))
+                if half.bound <= self.best + CLOSED:
+                    return self.without_side(part, place, kept=bool(side), why=half.dual)
+                tried[place].append(half)
+            scores[place] = self.pseudo.score(*(part.bound - half.bound for half in tried[place]))
+        chosen = int(np.argmax(scores))
+        duals = [half.dual for half in tried.get(chosen, [part, part])]
+        for side, index in enumerate(self.tree.branch(part.index, chosen)):
+            self.push(part.side(chosen, kept=bool(side), index=index, dual=duals[side]))
+        return None
+
+    def half(self, part: Part, place: int, side: int, *, moved: float) -> Part:
+        """Return one side of an expert (0: excluded, 1: kept) with the better of its own and the part's dual."""
+        half = part.side(place, kept=bool(side), index=-1, dual=part.dual)
+        own = self.relaxation.solve(half.inside, half.possible, probe=True).dual
+        self.pseudo.learn(place, side, part.bound - half.bound_by(own), moved)
+        return replace(half, dual=own) if half.bound_by(own) < half.bound else half
+
+    def push(self, part: Part) -> None:
         """Put a part in the queue, best bound first, then the latest."""
         heappush(self.heap, (-part.bound, -next(self.tick), part))
-
-    def exclude(self, part: _Part, dropped: NDArray[np.intp], leaf: Leaf) -> None:
-        """Write a leaf from which the experts `dropped` were excluded first."""
-        if not dropped.size:
-            self.nodes[part.index] = leaf
-            return
-        self.nodes[part.index] = Node(
-            dropped=tuple(self.growth.experts[dropped].tolist()), expert=-1, without=len(self.nodes), including=-1
-        )
-        self.nodes.append(leaf)
 
     def offer(self, places: list[int]) -> None:
         """Keep a feasible subset when it is the best so far."""
@@ -245,7 +263,8 @@ class Search:
 
     def result(self, method: str, n_evaluated: int) -> Selection:
         """Return what was found, with the tree as its proof."""
-        tree = Tree(groups=self.relaxation.groups, cuts=tuple(self.relaxation.cuts), nodes=tuple(self.nodes))
+        cuts = self.relaxation.cuts
+        tree = Tree(groups=cuts.groups, cuts=tuple(cuts.made), nodes=tuple(self.tree.nodes))
         return settle(
             self.scorer.problem,
             self.scorer.objective,
@@ -256,7 +275,3 @@ class Search:
             n_evaluated=n_evaluated,
             seconds=perf_counter() - self.started_s,
         )
-
-
-def _leaf(dual: Dual) -> Leaf:
-    return Leaf(why="dual", cuts=dual.cuts, multipliers=dual.multipliers)

@@ -13,6 +13,7 @@ from scipy.optimize import Bounds, LinearConstraint
 from scipy.optimize import milp as highs
 
 from moe2.selection.branch_and_bound import Search
+from moe2.selection.cuts import Cuts
 from moe2.selection.problem import Problem
 from moe2.selection.relaxation import Relaxation
 from moe2.selection.result import Selection
@@ -34,11 +35,11 @@ def milp(problem: Problem, *, time_limit_s: float = inf) -> Selection:
         bound = inf
         while bound > search.best + CLOSED and perf_counter() - search.started_s < time_limit_s:
             rounds += 1
-            y, bound = _solve(relaxation, single, time_limit_s - (perf_counter() - search.started_s))
+            y, bound = _solve(relaxation.cuts, single, time_limit_s - (perf_counter() - search.started_s))
             if y is None:
                 break
             search.offer(search.growth.improved(search.growth.packed(y)))
-            if not relaxation.separate(y, np.full(len(relaxation.weights), inf)):
+            if not relaxation.separate(y, np.full(len(relaxation.cuts.weights), inf)):
                 break
         search.run()
     return search.result("milp", rounds)
@@ -49,26 +50,23 @@ def _tighten(relaxation: Relaxation, single: NDArray[np.bool_]) -> None:
     y: NDArray[np.float64] = 0.3 * single.astype(float)
     theta: NDArray[np.float64] | None = None
     for _ in range(30):
-        fresh = relaxation.separate(y, theta)
-        if not fresh:
+        if not relaxation.separate(y, theta):
             return
-        solved = relaxation.solve(np.zeros_like(single), single, list(range(len(relaxation.cuts))))
+        solved = relaxation.solve(np.zeros_like(single), single)
         y, theta = solved.y, solved.theta
 
 
-def _solve(
-    relaxation: Relaxation, single: NDArray[np.bool_], seconds: float
-) -> tuple[NDArray[np.float64] | None, float]:
+def _solve(cuts: Cuts, single: NDArray[np.bool_], seconds: float) -> tuple[NDArray[np.float64] | None, float]:
     """Return HiGHS's best y over all cuts and its bound."""
-    M, groups = len(single), len(relaxation.weights)
-    rows = np.array(relaxation.rows)[:, :-1]  # without the price of breaking a budget
+    M, groups = len(single), len(cuts.weights)
+    rows = np.array(cuts.rows)[:, :-1]  # without the price of breaking a budget
     found = highs(
-        np.concatenate([np.zeros(M), -relaxation.weights]),
-        constraints=LinearConstraint(rows, -np.inf, np.array(relaxation.limits)),
+        np.concatenate([np.zeros(M), -cuts.weights]),
+        constraints=LinearConstraint(rows, -np.inf, np.array(cuts.limits)),
         integrality=np.concatenate([np.ones(M), np.zeros(groups)]),
         bounds=Bounds(
-            np.concatenate([np.zeros(M), relaxation.lowest]),
-            np.concatenate([single.astype(float), relaxation.highest]),
+            np.concatenate([np.zeros(M), cuts.lowest]),
+            np.concatenate([single.astype(float), cuts.highest]),
         ),
         options={"mip_rel_gap": 1e-9, "time_limit": min(max(seconds, 0.1), 1e6)},
     )

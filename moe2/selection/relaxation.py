@@ -1,24 +1,23 @@
 """A linear relaxation of "best coverage within the budgets", tightened by cuts, whose dual bounds any part of a tree.
 
-Variables are y_n in [0, 1] and the mean value of each of four groups of prompts. Coverage is below the cuts of
-Nemhauser and Wolsey (1981): max over S of v <= u + sum over S of (v - u)^+ for every level u. A worst-case cost is
-submodular, so each order of the experts gives a lower bound on it that is linear in y (Edmonds 1970): the cost of
-adding them one after the other. Cuts are made where the present solution breaks them.
+Variables are y_n in [0, 1] and the mean value of each group of prompts. One program lives through a whole search:
+HiGHS starts each solve from the basis of the last one; cuts come when they are broken and go when they have been
+slack for a while.
 """
 
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+import highspy
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
+from moe2.selection.cuts import Cuts
 from moe2.selection.growth import Floats, Growth
-from moe2.selection.result import Cut
 
-N_GROUPS = 4
-SEEN = 1e-7  # a cut broken by less is not made
+ROOM = 50  # cuts beyond two per variable before slack ones go
+SLACK_FOR = 8  # solves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,123 +41,96 @@ class Solved:
     y: Floats  # (M,)
     theta: Floats  # (groups,)
     dual: Dual
-    tight: tuple[int, ...]  # cuts that the solution meets with equality
 
 
 @dataclass(slots=True, kw_only=True)
 class Relaxation:
-    """The cuts found so far, and the linear program over any choice of them."""
+    """The linear program over some of the cuts found so far."""
 
-    growth: Growth
-    groups: NDArray[np.intp]  # (n,)
-    weights: Floats  # (groups,) share of the prompts
-    group_mean: Floats  # (groups, n)
-    by_value: NDArray[np.intp]  # (n, M) experts, best first
-    sorted_value: Floats  # (n, M)
-    lowest: Floats  # (groups,) no subset is worth less
-    highest: Floats
-    penalty: float  # price of breaking a budget: keeps the program feasible
-    cuts: list[Cut] = field(default_factory=list)
-    rows: list[Floats] = field(default_factory=list)  # each (M + groups + 1,)
-    limits: list[float] = field(default_factory=list)
+    cuts: Cuts
+    program: Any  # highspy.Highs
+    present: list[int] = field(default_factory=list)  # cut of each row
+    slack_for: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))  # solves, of each row
     n_solved: int = 0
 
     @classmethod
     def of(cls, growth: Growth) -> "Relaxation":
         """Return the relaxation without cuts."""
-        n = len(growth.value)
-        groups = np.arange(n) % min(N_GROUPS, n)
-        member = (groups[None, :] == np.arange(groups.max() + 1)[:, None]).astype(float)
-        group_mean = member / member.sum(axis=1, keepdims=True)
-        by_value = np.argsort(-growth.value, axis=1, kind="stable")
-        lowest = group_mean @ growth.value.min(axis=1)
-        return cls(
-            growth=growth,
-            groups=groups,
-            weights=member.sum(axis=1) / n,
-            group_mean=group_mean,
-            by_value=by_value,
-            sorted_value=np.take_along_axis(growth.value, by_value, axis=1),
-            lowest=lowest,
-            highest=group_mean @ growth.value.max(axis=1),
-            penalty=20.0 * (1.0 + float(-lowest.min())),
-        )
+        cuts = Cuts.of(growth)
+        M = growth.n_experts
+        penalty = 20.0 * (1.0 + float(-cuts.lowest.min()))  # price of breaking a budget: always feasible
+        program: Any = highspy.Highs()  # type: ignore[no-untyped-call]
+        for option, value in (("output_flag", False), ("threads", 1), ("presolve", "off"), ("solver", "simplex")):
+            program.setOptionValue(option, value)
+        low = np.concatenate([np.zeros(M), cuts.lowest, [0.0]])
+        high = np.concatenate([np.ones(M), cuts.highest, [inf]])
+        program.addVars(len(low), low, high)
+        cost = np.concatenate([np.zeros(M), -cuts.weights, [penalty]])
+        program.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
+        return cls(cuts=cuts, program=program)
 
-    def separate(self, y: Floats, theta: Floats | None) -> list[int]:
-        """Add the cuts that (y, theta) breaks, all of them when theta is None; return their indices."""
-        before = len(self.cuts)
-        self._cut_value(y, theta)
-        order = np.argsort(-y, kind="stable")
-        self._cut_delay(order, y, every=theta is None)
-        if self.growth.energy_budget_j < inf:
-            self._cut_energy(order, y, every=theta is None)
-        return list(range(before, len(self.cuts)))
+    def separate(self, y: Floats, theta: Floats | None) -> bool:
+        """Add the cuts that (y, theta) breaks, all of them when theta is None; return whether there are any."""
+        fresh = self.cuts.separate(y, theta)
+        if not fresh:
+            return False
+        rows = np.array([self.cuts.rows[i] for i in fresh])
+        limits = np.array([self.cuts.limits[i] for i in fresh])
+        where, column = np.nonzero(rows)
+        starts = np.searchsorted(where, np.arange(len(rows))).astype(np.int32)
+        free = np.full(len(rows), -inf)
+        self.program.addRows(len(rows), free, limits, len(where), starts, column.astype(np.int32), rows[where, column])
+        self.present += fresh
+        self.slack_for = np.concatenate([self.slack_for, np.zeros(len(fresh), dtype=np.intp)])
+        return True
 
-    def _cut_value(self, y: Floats, theta: Floats | None) -> None:
-        enough = np.cumsum(y[self.by_value], axis=1) >= 1 - 1e-9
-        enough[:, -1] = True
-        u = self.sorted_value[np.arange(len(enough)), np.argmax(enough, axis=1)]  # (n,)
-        excess = self.group_mean @ np.maximum(self.growth.value - u[:, None], 0.0)  # (groups, M)
-        for g, constant in enumerate((self.group_mean @ u).tolist()):
-            if theta is None or theta[g] > constant + excess[g] @ y + SEEN:
-                self._add(Cut(kind="value", index=g, levels=u[self.groups == g]), -excess[g], g, constant)
+    def solve(self, inside: NDArray[np.bool_], possible: NDArray[np.bool_], *, probe: bool = False) -> Solved:
+        """Return the best (y, theta) under the present cuts, y fixed to 1 inside and to 0 where not possible.
 
-    def _cut_delay(self, order: NDArray[np.intp], y: Floats, *, every: bool) -> None:
-        g = self.growth
-        steps = np.diff(np.maximum.accumulate(g.delay_s[:, order], axis=1), axis=1, prepend=0.0)  # (n, M)
-        share = np.empty((len(g.mean), g.n_experts))
-        share[:, order] = g.mean @ steps / g.delay_budget_s[:, None]
-        for j, c in enumerate(g.categories.tolist()):
-            if every or share[j] @ y > 1 + SEEN:
-                self._add(Cut(kind="delay", index=c, order=g.experts[order]), share[j], None, 1.0)
+        A probe leaves the cuts as they are.
+        """
+        M = len(inside)
+        self.program.changeColsBounds(M, np.arange(M, dtype=np.int32), inside.astype(float), possible.astype(float))
+        self._run()
+        solution = self.program.getSolution()
+        x, price = np.array(solution.col_value), np.maximum(-np.array(solution.row_dual), 0.0)
+        dual = self._dual(price)
+        if not probe:
+            self.slack_for = np.where(price > 0, 0, self.slack_for + 1)
+            self._drop_slack()
+        return Solved(y=x[:M], theta=x[M:-1], dual=dual)
 
-    def _cut_energy(self, order: NDArray[np.intp], y: Floats, *, every: bool) -> None:
-        g = self.growth
-        displaced, total = g.energy_j[:, order], np.zeros(g.n_experts)
-        for _ in range(min(g.k, g.n_experts)):
-            top = np.maximum.accumulate(displaced, axis=1)  # the largest so far of what was passed down
-            total += top.mean(axis=0)
-            below = np.concatenate([np.zeros((len(top), 1)), top[:, :-1]], axis=1)
-            displaced = np.minimum(displaced, below)
-        share = np.empty(g.n_experts)
-        share[order] = (np.diff(total, prepend=0.0) + g.idle_j[order]) / g.energy_budget_j
-        if every or share @ y > 1 + SEEN:
-            self._add(Cut(kind="energy", index=0, order=g.experts[order]), share, None, 1.0)
-
-    def _add(self, cut: Cut, row: Floats, group: int | None, limit: float) -> None:
-        tail = np.zeros(len(self.weights) + 1)
-        tail[-1 if group is None else group] = -1.0 if group is None else 1.0
-        self.cuts.append(cut)
-        self.rows.append(np.concatenate([row, tail]))
-        self.limits.append(limit)
-
-    def solve(self, inside: NDArray[np.bool_], possible: NDArray[np.bool_], active: list[int]) -> Solved:
-        """Return the best (y, theta) under the active cuts, y fixed to 1 inside and to 0 where not possible."""
-        M = self.growth.n_experts
-        A: Floats = np.array([self.rows[i] for i in active]).reshape(len(active), M + len(self.weights) + 1)
-        b: Floats = np.array([self.limits[i] for i in active])
-        low = np.concatenate([inside.astype(float), self.lowest, [0.0]])
-        high = np.concatenate([possible.astype(float), self.highest, [np.inf]])
-        cost: Floats = np.concatenate([np.zeros(M), -self.weights, np.array([self.penalty])])
-        box: Any = list(zip(low.tolist(), high.tolist(), strict=True))
-        found = linprog(cost, A_ub=A, b_ub=b, bounds=box, method="highs-ds")
+    def _run(self) -> None:
+        optimal = highspy.HighsModelStatus.kOptimal
         self.n_solved += 1
-        if found.status != 0:
-            raise RuntimeError(f"the relaxation was not solved: {found.message}")
-        price = np.maximum(-found.ineqlin.marginals, 0.0)
-        tight = tuple(i for i, slack in zip(active, found.slack.tolist(), strict=True) if slack < 1e-4)
-        dual = self._dual(A, b, price, active)
-        return Solved(y=found.x[:M], theta=found.x[M:-1], dual=dual, tight=tight)
+        self.program.run()
+        if self.program.getModelStatus() != optimal:
+            self.program.clearSolver()  # a basis that went bad: from the start
+            self.program.run()
+        if self.program.getModelStatus() != optimal:
+            raise RuntimeError(f"the relaxation was not solved: {self.program.getModelStatus()}")
 
-    def _dual(self, A: Floats, b: Floats, price: Floats, active: list[int]) -> Dual:
-        M = self.growth.n_experts
-        combined = price @ A
-        left = self.weights - combined[M:-1]  # of theta; 0 but for rounding
-        constant = float(price @ b + np.maximum(left * self.lowest, left * self.highest).sum())
-        used = np.flatnonzero(price > 0)
-        return Dual(
-            constant=constant,
-            slope=-combined[:M],
-            cuts=tuple(active[i] for i in used),
-            multipliers=tuple(price[used].tolist()),
-        )
+    def _drop_slack(self) -> None:
+        """Leave out the cuts that have not mattered for some solves, once there are many."""
+        gone = np.flatnonzero(self.slack_for > SLACK_FOR)
+        if not gone.size or len(self.present) <= ROOM + 2 * len(self.cuts.rows[0]):
+            return
+        self.program.deleteRows(len(gone), gone.astype(np.int32))
+        kept = np.setdiff1d(np.arange(len(self.present)), gone)
+        self.present = [self.present[i] for i in kept.tolist()]
+        self.slack_for = self.slack_for[kept]
+
+    def _dual(self, price: Floats) -> Dual:
+        """Return what the multipliers prove, computed from the cuts themselves: rounding in HiGHS cannot matter."""
+        used = np.flatnonzero(price > 0).tolist()
+        indices = [self.present[i] for i in used]
+        price = price[used]
+        M, cuts = self.cuts.growth.n_experts, self.cuts
+        combined = np.zeros(M + len(cuts.weights) + 1)
+        constant = 0.0
+        if indices:
+            combined = price @ np.array([cuts.rows[i] for i in indices])
+            constant = float(price @ np.array([cuts.limits[i] for i in indices]))
+        left = cuts.weights - combined[M:-1]  # of theta; 0 but for rounding
+        constant += float(np.maximum(left * cuts.lowest, left * cuts.highest).sum())
+        return Dual(constant=constant, slope=-combined[:M], cuts=tuple(indices), multipliers=tuple(price.tolist()))
