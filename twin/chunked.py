@@ -4,20 +4,12 @@ from collections.abc import Generator
 
 from simpy import Event
 
-from twin.clock import Clock
-from twin.expert import Expert
 from twin.leg import Leg
 from twin.server import Server, first_and_growth
 
 
 class Chunked(Server):
     """Every running sequence gains a token in every iteration; prompts fill what is left of the token budget."""
-
-    def __init__(self, clock: Clock, expert: Expert, *, stop_s: float) -> None:
-        """`stop_s` is the end of the drain: no iteration starts at or after it."""
-        super().__init__(clock, expert, stop_s=stop_s)
-        self.token_budget = expert.token_budget
-        self.knee_tokens = expert.profile.knee_tokens
 
     def admit(self) -> None:
         """Admit legs in the order of the queue while slots and memory allow."""
@@ -26,7 +18,7 @@ class Chunked(Server):
 
     def carries_prompt(self) -> bool:
         """Prompts wait while the running sequences alone use up the budget."""
-        return bool(self.prefilling) and len(self.running) < self.token_budget
+        return bool(self.prefilling) and len(self.running) < self.expert.token_budget
 
     def prefill(self) -> Generator[Event, None, None]:
         """Run one iteration that carries chunks of prompts beside the running sequences."""
@@ -34,18 +26,17 @@ class Chunked(Server):
         noise = self.decode_factors / B if B else 1.0  # nothing runs: no factor to take a mean of
         decode_s, _ = first_and_growth(self.decode_s, B, C, noise)
         decode_j, _ = first_and_growth(self.decode_j, B, C, noise)
-        chunks, lasted_s, spent_j, began_s = self.chunks(), decode_s, decode_j, self.clock.now
+        chunks, lasted_s, spent_j, each_j = self.chunks(), decode_s, decode_j, []
         for leg, n, light in chunks:
-            leg.start(began_s)
-            chunk_j = _chunk(self.prefill_j, self.decode_j, leg, n, light)
-            leg.energy_j += chunk_j if B else chunk_j + decode_j / len(chunks)
+            leg.start(self.clock.now)
+            each_j.append(_chunk(self.prefill_j, self.decode_j, leg, n, light))
             lasted_s += _chunk(self.prefill_s, self.decode_s, leg, n, light)
-            spent_j += chunk_j
-        yield self.clock.boundary(began_s + lasted_s)
-        self.record(lasted_s, spent_j)
+            spent_j += each_j[-1]
+        yield from self.iteration(lasted_s, spent_j)
         if B:
             self.pass_iterations(1, decode_j / B)
-        for leg, n, _ in chunks:
+        for (leg, n, _), chunk_j in zip(chunks, each_j, strict=True):
+            leg.energy_j += chunk_j if B else chunk_j + decode_j / len(chunks)
             leg.prefilled += n
             if leg.prefilled == leg.known_tokens:
                 self.prefilled(leg)
@@ -57,7 +48,7 @@ class Chunked(Server):
         """
         tokens, chunks = len(self.running), []
         for leg in self.prefilling:
-            n = min(self.token_budget - tokens, leg.known_tokens - leg.prefilled)
+            n = min(self.expert.token_budget - tokens, leg.known_tokens - leg.prefilled)
             if n <= 0:
                 break
             chunks.append((leg, n, max(0, min(n, self.knee_tokens - tokens))))

@@ -3,7 +3,7 @@
 from heapq import heappush
 
 from simpy import Environment, Event
-from simpy.events import NORMAL, EventPriority
+from simpy.events import NORMAL, URGENT, EventPriority
 
 BOUNDARY = EventPriority(NORMAL + 1)
 """Iteration boundaries come after everything else of their instant, so a leg that arrives then is seen."""
@@ -39,6 +39,10 @@ class Clock(Environment):
         """Return an event at exactly `at_s`; ValueError when that is past."""
         return Instant(self, at_s)
 
-    def boundary(self, at_s: float) -> Instant:
-        """Return an iteration boundary at exactly `at_s`, after all other events of that instant."""
-        return Instant(self, at_s, BOUNDARY)
+    def first(self, at_s: float) -> Instant:
+        """Return an event at exactly `at_s`, before all others of that instant: what befalls a device."""
+        return Instant(self, at_s, URGENT)
+
+    def boundary(self, at_s: float, device: int = 0) -> Instant:
+        """Return an iteration boundary at exactly `at_s`, after all else of that instant, in the order of devices."""
+        return Instant(self, at_s, EventPriority(BOUNDARY + device))

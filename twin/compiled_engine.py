@@ -5,54 +5,74 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.compiled_device import CompiledDevice, CompiledServer
+from twin.course import Account, Course
 from twin.expert import Expert
-from twin.kernel import advance
-from twin.machine import queue_of, settings_of, slots_of, state_of
-from twin.outcomes import REJECTED, SERVED, UNFINISHED, LegOutcomes, Play, Played
+from twin.faults import Crash, crash_reason, down_reason
+from twin.machine import queue_of
+from twin.outcomes import FAILED, REJECTED, SERVED, UNFINISHED, LegOutcomes, Play, Played
 
 
 def play(given: Play) -> Played:
     """Return what happens when the requests meet the experts.
 
-    The load is open and servers share nothing, so each is advanced to its end at once.
+    The load is open and devices share nothing, so each is advanced to its end at once, or to what befalls it.
     """
     outcomes = _blank(_at_servers_s(given)[given.legs.request])
-    sums = [_serve(given, i, outcomes) for i in range(len(given.experts))]
-    busy_s, busy_energy_j, last_s = (np.array(column) for column in zip(*sums, strict=True))
-    return Played(
-        outcomes=outcomes,
-        finished_s=_answered_s(given, outcomes),
-        busy_s=busy_s,
-        busy_energy_j=busy_energy_j,
-        last_s=last_s,
-    )
+    accounts = tuple(_run(given, course, outcomes) for course in given.courses)
+    return Played(outcomes=outcomes, finished_s=_answered_s(given, outcomes), accounts=accounts)
 
 
-def _serve(given: Play, i: int, outcomes: LegOutcomes) -> tuple[float, float, float]:
-    """Serve the legs of expert `i` and note what became of them; return its busy seconds and joules, and its end."""
+def _run(given: Play, course: Course, outcomes: LegOutcomes) -> Account:
+    """Let a device serve its legs and note what became of them; return what it did."""
+    rows = [_rows(given, course, i, outcomes) for i in course.experts]
+    servers = [
+        CompiledServer(given.experts[i], _queue(given, mine, outcomes), stop_s=given.stop_s)
+        for i, mine in zip(course.experts, rows, strict=True)
+    ]
+    device = CompiledDevice(servers, [step for step in course.steps if not isinstance(step, Crash)])
+    for crash in course.crashes:
+        device.advance(crash.at_s)
+        for mine, lost in zip(rows, device.crash(crash), strict=True):
+            _fail(outcomes, mine[lost], crash_reason(course.device, crash.at_s))
+    device.advance(inf)
+    for mine, server in zip(rows, servers, strict=True):
+        for name in ("started_s", "first_token_s", "finished_s", "energy_j"):
+            getattr(outcomes, name)[mine] = server.queue[name]
+        outcomes.status_code[mine[~np.isnan(server.queue["finished_s"])]] = SERVED
+    return device.account()
+
+
+def _rows(given: Play, course: Course, i: int, outcomes: LegOutcomes) -> NDArray[np.intp]:
+    """Return the legs that expert `i` takes, in their order; note why it does not take the others."""
     expert, legs = given.experts[i], given.legs
     rows = np.flatnonzero((legs.expert == i) & ~np.isnan(outcomes.arrived_s))
+    if course.crashes:
+        since_s = course.down_since_s(outcomes.arrived_s[rows])
+        for at_s in np.unique(since_s[~np.isnan(since_s)]).tolist():
+            _fail(outcomes, rows[since_s == at_s], down_reason(course.device, at_s))
+        rows = rows[np.isnan(since_s)]
     refused = _refused(expert, legs.prompt_tokens[rows], legs.output_tokens[rows])
     for row in rows[refused].tolist():
         outcomes.status_code[row] = REJECTED
         outcomes.reasons[row] = str(expert.why_never(int(legs.prompt_tokens[row]), int(legs.output_tokens[row])))
-    rows = _in_order(rows[~refused], outcomes.arrived_s, given.rank)
-    queue = queue_of(
+    return _in_order(rows[~refused], outcomes.arrived_s, given.rank)
+
+
+def _queue(given: Play, rows: NDArray[np.intp], outcomes: LegOutcomes) -> NDArray[np.void]:
+    return queue_of(
         outcomes.arrived_s[rows],
-        legs.prompt_tokens[rows],
-        legs.output_tokens[rows],
+        given.legs.prompt_tokens[rows],
+        given.legs.output_tokens[rows],
         given.prefill_factor[rows],
         given.decode_factor[rows],
     )
-    settings = settings_of(expert, given.stop_s)
-    state = state_of(settings)
-    advance(settings, state, slots_of(settings, len(rows)), queue, inf)
-    outcomes.started_s[rows] = queue["started_s"]
-    outcomes.first_token_s[rows] = queue["first_token_s"]
-    outcomes.finished_s[rows] = queue["finished_s"]
-    outcomes.energy_j[rows] = queue["energy_j"]
-    outcomes.status_code[rows] = np.where(np.isnan(queue["finished_s"]), UNFINISHED, SERVED)
-    return float(state["busy_s"][0]), float(state["busy_j"][0]), float(state["last_s"][0])
+
+
+def _fail(outcomes: LegOutcomes, rows: NDArray[np.intp], reason: str) -> None:
+    outcomes.status_code[rows] = FAILED
+    for row in rows.tolist():
+        outcomes.reasons[row] = reason
 
 
 def _blank(arrived_s: NDArray[np.float64]) -> LegOutcomes:

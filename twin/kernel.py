@@ -19,34 +19,74 @@ NONE, ALL = -1, -2
 
 @compiled
 def advance(
-    settings: NDArray[Record], state: NDArray[Record], slots: NDArray[Record], queue: NDArray[Record], until_s: float
+    settings: NDArray[Record],
+    state: NDArray[Record],
+    slots: NDArray[Record],
+    queue: NDArray[Record],
+    until_s: float,
+    halt_s: float,
 ) -> float:
     """Do everything that happens before `until_s`; return when the next thing happens, inf for never.
 
-    Iterations that end at `until_s` or later stay under way, so that what happens there comes before their end.
+    Iterations that end at `until_s` or later stay under way, so that what happens there comes before their end. At the
+    first boundary at or after `halt_s`, and before `until_s`, the server halts and its instant is returned.
     """
     p, s = settings[0], state[0]
     while s.phase != STOPPED:
         if s.phase == IDLE:
-            if s.next >= len(queue):
-                return inf
-            if queue[s.next].arrived_s >= until_s:
-                return float(queue[s.next].arrived_s)
-            s.now_s = max(s.now_s, queue[s.next].arrived_s)
+            arrived_s = queue[s.next].arrived_s if s.next < len(queue) else inf
+            at_s = max(s.now_s, min(arrived_s, halt_s))
+            if at_s >= until_s:
+                return float(at_s)
+            s.now_s = at_s
             s.phase = BOUNDARY
         elif s.phase == BOUNDARY:
+            if s.now_s >= until_s or (s.now_s >= halt_s and s.now_s < p.stop_s):
+                return float(s.now_s)
             _decide(p, s, slots, queue)
         elif s.phase == PROMPT:
             if s.end_s >= until_s:
                 return float(s.end_s)
             _end_prompt(p, s, slots, queue)
         else:
-            k = _run_end(p, s, slots, queue)
+            k = _run_end(p, s, slots, queue, halt_s)
             end_s = _boundary_s(s, k)
             if end_s >= until_s:
                 return float(end_s)
             _pass_run(p, s, slots, queue, k, end_s)
     return inf
+
+
+@compiled
+def begin(settings: NDArray[Record], state: NDArray[Record], slots: NDArray[Record], queue: NDArray[Record]) -> None:
+    """Begin an iteration at the boundary at which the server is, if there is one to run."""
+    _decide(settings[0], state[0], slots, queue)
+
+
+@compiled
+def cut(
+    settings: NDArray[Record], state: NDArray[Record], slots: NDArray[Record], queue: NDArray[Record], at_s: float
+) -> float:
+    """End the iteration under way at `at_s`, before its end; return the joules that it took and no leg was given."""
+    p, s = settings[0], state[0]
+    spent_j = 0.0
+    if s.phase == PROMPT:
+        share = (at_s - s.now_s) / (s.end_s - s.now_s)
+        spent_j = share * s.spent_j - (s.spent_j - (s.decode_j if s.n_running > 0 else 0.0))
+        s.busy_s -= s.end_s - at_s
+        s.busy_j -= (1 - share) * s.spent_j
+        s.last_s = at_s
+    elif s.phase == RUN:
+        k = _first_boundary(s, at_s, s.run_k + 1, s.run_k + slots[0].last - s.n_iterations) - 1
+        if k > s.run_k:
+            _pass_run(p, s, slots, queue, k, _boundary_s(s, k))
+        B, noise = s.n_running, s.decode_factors / s.n_running
+        share = (at_s - s.now_s) / (_boundary_s(s, k + 1) - s.now_s)
+        spent_j = share * (p.d_j + p.e_j * B + p.f_j * s.context_tokens) * noise
+        s.busy_s += at_s - s.now_s
+        s.busy_j += spent_j
+        s.last_s = at_s
+    return float(spent_j)
 
 
 @inlined
@@ -127,7 +167,7 @@ def _begin_whole(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Re
     lasted_s = (p.a + p.b * P + p.c * (P * P)) * queue[leg].prefill_factor
     spent_j = (p.a_j + p.b_j * P + p.c_j * (P * P)) * queue[leg].prefill_factor
     s.n_chunks, slots[0].chunk = 1, P
-    s.decode_j = 0.0
+    s.spent_j, s.decode_j = spent_j, 0.0
     _begin(s, queue, leg, spent_j)
     s.end_s = s.now_s + lasted_s
     s.busy_s += lasted_s
@@ -140,8 +180,7 @@ def _begin_chunks(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[R
     B, C = s.n_running, s.context_tokens
     noise = s.decode_factors / B if B > 0 else 1.0
     lasted_s = (p.d + p.e * B + p.f * C) * noise
-    s.decode_j = (p.d_j + p.e_j * B + p.f_j * C) * noise
-    s.busy_j += s.decode_j
+    s.spent_j = s.decode_j = (p.d_j + p.e_j * B + p.f_j * C) * noise
     tokens, s.n_chunks = B, 0
     for i in range(s.n_prefilling):
         leg = slots[i].prefilling
@@ -154,13 +193,14 @@ def _begin_chunks(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[R
         squares, factor = (done + n) ** 2 - done**2, queue[leg].prefill_factor
         spent_j = (p.c_j * squares + (p.e_j * light + p.b_j * (n - light))) * factor
         lasted_s += (p.c * squares + (p.e * light + p.b * (n - light))) * factor
-        s.busy_j += spent_j
+        s.spent_j += spent_j
         _begin(s, queue, leg, spent_j)
         slots[i].chunk = n
         s.n_chunks += 1
         tokens += n
     s.end_s = s.now_s + lasted_s
     s.busy_s += lasted_s
+    s.busy_j += s.spent_j
     if B == 0:
         for i in range(s.n_chunks):
             queue[slots[i].prefilling].energy_j += s.decode_j / s.n_chunks
@@ -200,8 +240,8 @@ def _emit(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], 
     if isnan(queue[leg].first_token_s):
         queue[leg].first_token_s = s.now_s
     if queue[leg].generated == queue[leg].output_tokens:
-        queue[leg].finished_s = s.now_s
         tokens = queue[leg].prompt_tokens + queue[leg].generated
+        _finish(s, queue, leg)
         s.free += (tokens + p.block_tokens - 2) // p.block_tokens if p.paged else tokens
         return
     if s.n_running == 0:
@@ -241,14 +281,15 @@ def _first_boundary(s: Record, at_s: float, low: int, high: int) -> int:
 
 
 @inlined
-def _run_end(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> int:
+def _run_end(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], halt_s: float) -> int:
     """Return the boundary of the run, counted from its beginning, at which something may change."""
     low = s.run_k + 1
     high = s.run_k + slots[0].last - s.n_iterations
     if p.paged:
         high = s.run_k + _first_short(p, s, slots, high - s.run_k)
-    if _boundary_s(s, high) >= p.stop_s:
-        high = _first_boundary(s, p.stop_s, low, high)
+    end_s = min(p.stop_s, halt_s)
+    if _boundary_s(s, high) >= end_s:
+        high = _first_boundary(s, end_s, low, high)
     leg = _head(s, slots, queue, inf)
     if leg < 0 or not _fits(p, s, queue, leg):
         return int(high)  # nothing that changes during a run can make it fit
@@ -310,9 +351,16 @@ def _pass(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record], 
         _remove(s, slots, 0)
         tokens = _leave(p, s, slots, queue, leg)
         s.free += (tokens + p.block_tokens - 2) // p.block_tokens if p.paged else tokens
-        queue[leg].finished_s = s.now_s
+        _finish(s, queue, leg)
         left = True
     return left
+
+
+@inlined
+def _finish(s: Record, queue: NDArray[Record], leg: int) -> None:
+    queue[leg].finished_s = s.now_s
+    queue[s.n_finished].finished = leg
+    s.n_finished += 1
 
 
 @inlined

@@ -52,6 +52,11 @@ class Leg:
         if isnan(self.started_s):
             self.started_s = at_s
 
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Nothing more becomes of the leg here."""
+        self.status, self.reason = status, reason
+        self.done.succeed()
+
     def emit(self, at_s: float) -> None:
         """Count the token that a finished prefill makes."""
         self.generated += 1

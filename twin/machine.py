@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.costs import Costs
-from twin.expert import Expert
+from twin.expert import Expert, coefficients
 
 _COEFFICIENTS = tuple("abcdef")
 
@@ -21,7 +20,8 @@ STATE = np.dtype(
         ("phase", np.int64),  # what the server is at, see `kernel`
         ("now_s", np.float64),  # the last boundary
         ("end_s", np.float64),  # of the iteration that carries a prompt
-        ("decode_j", np.float64),  # of that iteration's decode part
+        ("spent_j", np.float64),  # of that iteration
+        ("decode_j", np.float64),  # of its decode part
         ("run_s", np.float64),  # when the run of decode iterations began
         ("run_first_s", np.float64),  # D of the run
         ("run_growth_s", np.float64),  # f·B of the run
@@ -33,6 +33,7 @@ STATE = np.dtype(
         ("n_preempted", np.int64),
         ("n_chunks", np.int64),
         ("n_admitted", np.int64),  # ever
+        ("n_finished", np.int64),  # ever
         ("free", np.int64),  # tokens or blocks
         ("unclaimed", np.int64),  # the leg whose newest token has no block yet; -1 none, -2 all that run
         ("n_iterations", np.int64),
@@ -64,24 +65,25 @@ LEG = np.dtype(
     [(x, np.float64) for x in ("arrived_s", "prefill_factor", "decode_factor")]
     + [(x, np.float64) for x in ("started_s", "first_token_s", "finished_s", "energy_j", "joined_j")]
     + [(x, np.int64) for x in ("prompt_tokens", "output_tokens", "generated", "prefilled")]
-    + [("last", np.int64), ("admission", np.int64)]
+    + [("last", np.int64), ("admission", np.int64), ("finished", np.int64)]
 )
 """A leg in the queue: what it brings, and what becomes of it.
 
-`last` is its last iteration, -1 while it does not decode; `admission` its place in the order of admissions.
+`last` is its last iteration, -1 while it does not decode; `admission` its place in the order of admissions. Row i's
+`finished` is the row that finished as the i-th.
 """
 
 
-def settings_of(expert: Expert, stop_s: float) -> NDArray[np.void]:
-    """Return the settings of an expert's server, shape (1,)."""
-    settings = np.zeros(1, dtype=SETTINGS)
-    for costs, suffix in ((expert.profile.seconds, ""), (expert.profile.joules, "_j")):
-        for name, value in zip(_COEFFICIENTS, _six(costs), strict=True):
+def settings_of(expert: Expert, stop_s: float, *, mode: str | None = None, pace: float = 1.0) -> NDArray[np.void]:
+    """Return the settings of an expert's server in a power mode, iterations `pace` times as long; shape (1,)."""
+    settings, profile = np.zeros(1, dtype=SETTINGS), expert.profile_in(mode)
+    for costs, suffix in ((profile.seconds, ""), (profile.joules, "_j")):
+        for name, value in zip(_COEFFICIENTS, coefficients(costs, pace), strict=True):
             settings[name + suffix] = value
     settings["stop_s"] = stop_s
     settings["chunked"], settings["paged"] = expert.scheduler == "chunked", expert.kv == "paged"
     settings["capacity"] = expert.n_blocks if expert.kv == "paged" else expert.kv_capacity_tokens
-    settings["knee_tokens"] = expert.profile.knee_tokens
+    settings["knee_tokens"] = profile.knee_tokens
     for name in ("max_batch", "token_budget", "block_tokens"):
         settings[name] = getattr(expert, name)
     return settings
@@ -116,9 +118,3 @@ def queue_of(
         queue[name] = np.nan
     queue["last"] = -1
     return queue
-
-
-def _six(costs: Costs | None) -> tuple[float, ...]:
-    if costs is None:
-        return (np.nan,) * 6
-    return (*costs.prefill, costs.base, costs.per_sequence or 0.0, costs.per_context_token)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.course import Account, Course
 from twin.expert import Expert
 from twin.load import Legs, Requests, ranks
 from twin.network import Link, Network
@@ -46,16 +47,11 @@ class LegOutcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """What an engine returns: legs, answers at their users (n requests), and each server's sums (n experts).
-
-    `last_s` is the end of a server's last iteration, 0 without one.
-    """
+    """What an engine returns: legs, answers at their users (n requests), and what each device did."""
 
     outcomes: LegOutcomes
     finished_s: NDArray[np.float64]
-    busy_s: NDArray[np.float64]
-    busy_energy_j: NDArray[np.float64]
-    last_s: NDArray[np.float64]
+    accounts: tuple[Account, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +63,7 @@ class Play:
     """
 
     experts: Sequence[Expert]
+    courses: Sequence[Course]
     requests: Requests
     legs: Legs
     link: Link
@@ -78,7 +75,14 @@ class Play:
 
 
 def play_of(
-    experts: Sequence[Expert], requests: Requests, legs: Legs, network: Network, *, stop_s: float, seed: int
+    experts: Sequence[Expert],
+    requests: Requests,
+    legs: Legs,
+    network: Network,
+    *,
+    courses: Sequence[Course],
+    stop_s: float,
+    seed: int,
 ) -> Play:
     """Return what the engines are given, noise drawn."""
     prefill_factor, decode_factor = np.ones(len(legs)), np.ones(len(legs))
@@ -94,6 +98,7 @@ def play_of(
                 column[mine] = noise_factors(factors, seed=seed, phase=phase, request_id=ids, expert=expert.name)
     return Play(
         experts=experts,
+        courses=courses,
         requests=requests,
         legs=legs,
         link=network.begin(seed=seed, stop_s=stop_s),

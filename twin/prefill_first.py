@@ -22,12 +22,11 @@ class PrefillFirst(Server):
     def prefill(self) -> Generator[Event, None, None]:
         """Run one prefill iteration for the admitted leg alone; the running sequences stall."""
         (leg,) = self.prefilling
-        leg.start(began_s := self.clock.now)
+        leg.start(self.clock.now)
         P = leg.known_tokens
         lasted_s, spent_j = (_prefill(abc, P) * leg.prefill_factor for abc in (self.prefill_s, self.prefill_j))
-        yield self.clock.boundary(began_s + lasted_s)
+        yield from self.iteration(lasted_s, spent_j)
         leg.energy_j += spent_j
-        self.record(lasted_s, spent_j)
         self.prefilled(leg)
 
 

@@ -7,44 +7,52 @@ engine must agree with them. Source: DESIGN, "The server (twin): exact semantics
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from heapq import heapify, heappop, heappush
-from math import nan
+from typing import TYPE_CHECKING
 
-from simpy import Event
+from simpy import Event, Interrupt
 
-from calibration.costs import Costs
-from twin.clock import Clock
-from twin.expert import Expert
+from twin.expert import Expert, coefficients
 from twin.leg import Leg
 from twin.memory import Memory, Paged, Reserved
 
+if TYPE_CHECKING:
+    from twin.device import Device
+
 
 class Server(ABC):
-    """Serves the legs that are submitted to it; its process is `serve`.
+    """Serves the legs that are submitted to it, in iterations for which its device gives it turns.
 
     The running set is never walked to advance it: sums over it are kept, and a leg's share of the decode energy is
     the difference of a running sum between the moments it joined and left.
     """
 
-    def __init__(self, clock: Clock, expert: Expert, *, stop_s: float) -> None:
-        """`stop_s` is the end of the drain: no iteration starts at or after it."""
-        self.clock = clock
+    def __init__(self, device: "Device", expert: Expert) -> None:
+        """`device` tells what time it is and whose turn."""
+        self.device = device
+        self.clock = device.clock
         self.expert = expert
-        self.stop_s = stop_s
-        self.prefill_s, self.decode_s = _coefficients(expert.profile.seconds)
-        self.prefill_j, self.decode_j = _coefficients(expert.profile.joules)
-        self.memory: Memory = Paged(expert) if expert.kv == "paged" else Reserved(expert)
+        self.tune(mode=None, pace=1.0)
+        self.memory = _memory(expert)
         self.waiting: list[tuple[float, int, Leg]] = []  # heap: (arrival, rank, leg)
         self.preempted: list[Leg] = []  # they wait before all others; the last one first
         self.prefilling: list[Leg] = []  # admitted, prompt not in memory yet; in the order of admission
         self.running: list[tuple[int, int, Leg]] = []  # decoding; heap: (last iteration, rank, leg)
-        self.arrival = clock.event()
         self.n_iterations = 0  # that carried decoding legs, since the start
         self.context_tokens = 0  # of the running set; C
         self.decode_factors = 0.0  # sum over the running set; exact, see `noise_factors`
         self.decode_j_each = 0.0  # joules of a sequence that runs since the server was last empty
         self.busy_s = 0.0
-        self.busy_energy_j = 0.0
+        self.busy_energy_j = 0.0  # of iterations that are not lost
+        self.cut_j = 0.0  # of the iteration that a crash cut short
         self.last_s = 0.0  # end of the last iteration
+
+    def tune(self, *, mode: str | None, pace: float) -> None:
+        """Take the costs of a power mode, iterations `pace` times as long."""
+        profile = self.expert.profile_in(mode)
+        seconds, joules = coefficients(profile.seconds, pace), coefficients(profile.joules, pace)
+        self.prefill_s, self.decode_s = seconds[:3], seconds[3:]
+        self.prefill_j, self.decode_j = joules[:3], joules[3:]
+        self.knee_tokens = profile.knee_tokens
 
     @abstractmethod
     def admit(self) -> None:
@@ -59,38 +67,49 @@ class Server(ABC):
         """Run one iteration that carries prompt tokens."""
 
     def submit(self, leg: Leg) -> None:
-        """Let a leg arrive now: it waits, or is rejected when it can never fit. Its `done` tells the end."""
+        """Let a leg arrive now: it waits, or ends at once on a device that is down or when it can never fit."""
         leg.arrived_s = self.clock.now
-        leg.reason = self.expert.why_never(leg.prompt_tokens, leg.output_tokens)
-        if leg.reason is not None:
-            leg.status = "rejected"
-            leg.done.succeed()
-            return
-        heappush(self.waiting, (leg.arrived_s, leg.rank, leg))
-        if not self.arrival.triggered:
-            self.arrival.succeed()
+        if self.device.down is not None:
+            leg.end("failed", self.device.down)
+        elif (reason := self.expert.why_never(leg.prompt_tokens, leg.output_tokens)) is not None:
+            leg.end("rejected", reason)
+        else:
+            heappush(self.waiting, (leg.arrived_s, leg.rank, leg))
+            self.device.wake()
 
-    def serve(self) -> Generator[Event, None, None]:
-        """Iterate for ever: at every boundary claim memory, admit, and run what there is to run."""
-        while True:
-            if not (self.waiting or self.preempted or self.prefilling or self.running):
-                yield from self.sleep()
-            if self.clock.now >= self.stop_s:
-                break
-            if not self.claim():
-                self.admit()
-            if self.carries_prompt():
-                yield from self.prefill()
-            elif self.running:
-                yield from self.decode()
-        for _, _, leg in self.running:  # unfinished: they keep the energy that they took
+    def has_work(self) -> bool:
+        """Tell whether an iteration could begin at a boundary now."""
+        return bool(self.waiting or self.running or self.prefilling or self.preempted)
+
+    def iterate(self) -> Generator[Event, None, None]:
+        """At a boundary: claim memory, admit, and run what there is to run."""
+        if not self.claim():
+            self.admit()
+        if self.carries_prompt():
+            yield from self.prefill()
+        elif self.running:
+            yield from self.decode()
+
+    def stop(self) -> None:
+        """The run is over: legs that run keep the energy that they took."""
+        for _, _, leg in self.running:
             leg.energy_j += self.decode_j_each - leg.joined_j
 
-    def sleep(self) -> Generator[Event, None, None]:
-        """Wait for the next arrival, and for all others of its instant."""
-        self.arrival = self.clock.event()
-        yield self.arrival
-        yield self.clock.boundary(self.clock.now)
+    def lose(self, reason: str) -> float:
+        """Everything here fails; return the joules that were spent on it."""
+        for _, _, leg in self.running:
+            leg.energy_j += self.decode_j_each - leg.joined_j
+        lost = [leg for _, _, leg in sorted(self.waiting)] + self.preempted + self.prefilling
+        lost += [leg for _, _, leg in self.running]
+        lost_j, self.cut_j = self.cut_j + sum(leg.energy_j for leg in lost), 0.0
+        self.busy_energy_j -= lost_j
+        self.waiting, self.preempted, self.prefilling, self.running = [], [], [], []
+        self.context_tokens, self.decode_factors = 0, 0.0
+        self.memory = _memory(self.expert)
+        for leg in lost:
+            leg.energy_j = 0.0
+            leg.end("failed", reason)
+        return lost_j
 
     def claim(self) -> bool:
         """Claim memory for the newest tokens, oldest leg first; return whether a leg was preempted for it."""
@@ -128,20 +147,32 @@ class Server(ABC):
         B, C = len(self.running), self.context_tokens
         noise = self.decode_factors / B
         D, g = first_and_growth(self.decode_s, B, C, noise)
-        boundary, began_s, began, lasted_s, k = self.clock.boundary, self.clock.now, self.n_iterations, 0.0, 0
-        last = self.running[0][0] - began
-        for k in range(1, last + 1):
-            lasted_s = k * D + g * k * (k - 1) / 2
-            yield boundary(end_s := began_s + lasted_s)
-            if k == last or end_s >= self.stop_s or not self.memory.grow(began + k):
-                break
-            if self.waiting or self.preempted or self.prefilling:
-                self.admit()
-                if self.carries_prompt():
+        device, began_s, began, k = self.device, self.clock.now, self.n_iterations, 0
+        last, stop_s = self.running[0][0] - began, device.stop_s
+        try:
+            for k in range(1, last + 1):
+                yield device.boundary(end_s := began_s + (k * D + g * k * (k - 1) / 2))
+                if k == last or end_s >= stop_s or device.calls(self) or not self.memory.grow(began + k):
                     break
+                if self.waiting or self.preempted or self.prefilling:
+                    self.admit()
+                    if self.carries_prompt():
+                        break
+        except Interrupt:
+            self._end_run(k - 1, D, g, noise)
+            (lasts_s, _), (costs_j, _) = (
+                first_and_growth(costs, B, self.context_tokens, noise) for costs in (self.decode_s, self.decode_j)
+            )
+            self.cut(lasts_s, costs_j, began_s + ((k - 1) * D + g * (k - 1) * (k - 2) / 2))
+            raise
+        self._end_run(k, D, g, noise)
+
+    def _end_run(self, k: int, D: float, g: float, noise: float) -> None:
+        """Note `k` iterations of D, D + g, D + 2g … seconds."""
+        B, C = len(self.running), self.context_tokens
         first_j, growth_j = first_and_growth(self.decode_j, B, C, noise)
         spent_j = k * first_j + growth_j * k * (k - 1) / 2
-        self.record(lasted_s, spent_j)
+        self.record(k * D + g * k * (k - 1) / 2, spent_j)
         self.pass_iterations(k, spent_j / B)
 
     def pass_iterations(self, k: int, spent_j: float) -> None:
@@ -167,6 +198,21 @@ class Server(ABC):
         self.context_tokens += leg.known_tokens
         self.decode_factors += leg.decode_factor
         heappush(self.running, (leg.last_iteration, leg.rank, leg))
+
+    def iteration(self, lasted_s: float, spent_j: float) -> Generator[Event, None, None]:
+        """Run one iteration; a crash cuts it short."""
+        began_s = self.clock.now
+        try:
+            yield self.device.boundary(began_s + lasted_s)
+        except Interrupt:
+            self.cut(lasted_s, spent_j, began_s)
+            raise
+        self.record(lasted_s, spent_j)
+
+    def cut(self, lasts_s: float, costs_j: float, began_s: float) -> None:
+        """End the iteration that began then and would have lasted and cost so much; its joules count pro rata."""
+        self.cut_j = costs_j * (self.clock.now - began_s) / lasts_s
+        self.record(self.clock.now - began_s, self.cut_j)
 
     def record(self, lasted_s: float, spent_j: float) -> None:
         """Note iterations that ended now."""
@@ -196,8 +242,7 @@ class Server(ABC):
     def _finish(self, leg: Leg) -> None:
         self.memory.free(leg)
         leg.finished_s = self.clock.now
-        leg.status = "served"
-        leg.done.succeed()
+        leg.end("served")
 
 
 def first_and_growth(decode: tuple[float, float, float], B: int, C: int, noise: float) -> tuple[float, float]:
@@ -209,11 +254,5 @@ def first_and_growth(decode: tuple[float, float, float], B: int, C: int, noise: 
     return (base + per_sequence * B + per_context_token * C) * noise, per_context_token * B * noise
 
 
-def _coefficients(costs: Costs | None) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return (a, b, c) and (base, per sequence, per context token); NaN when unknown.
-
-    A lone sequence's base holds what it costs, so an unknown cost per sequence is 0.
-    """
-    if costs is None:
-        return (nan, nan, nan), (nan, nan, nan)
-    return costs.prefill, (costs.base, costs.per_sequence or 0.0, costs.per_context_token)
+def _memory(expert: Expert) -> Memory:
+    return Paged(expert) if expert.kv == "paged" else Reserved(expert)

@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy import Event
 
-from twin.chunked import Chunked
 from twin.clock import Clock
+from twin.course import Account
+from twin.device import Device
 from twin.leg import Leg
 from twin.outcomes import STATUSES, LegOutcomes, Play, Played
-from twin.prefill_first import PrefillFirst
 from twin.server import Server
-
-SCHEDULERS = {"prefill_first": PrefillFirst, "chunked": Chunked}
 
 Sends = list[tuple[Server, Leg]]
 """The legs of one request, each with the server it goes to."""
@@ -23,20 +21,42 @@ Sends = list[tuple[Server, Leg]]
 def play(given: Play) -> Played:
     """Return what happens when the requests meet the experts."""
     clock = Clock()
-    servers = [SCHEDULERS[expert.scheduler](clock, expert, stop_s=given.stop_s) for expert in given.experts]
-    for server in servers:
-        clock.process(server.serve())
+    devices = [_device(clock, given, place) for place in range(len(given.courses))]
     seen = _legs_as_seen(clock, given)
     finished_s = np.full(len(given.requests), np.nan)
+    servers = _servers(given, devices)
     sends = _sends(given, [servers[i] for i in given.legs.expert.tolist()], seen)
     clock.process(_users(clock, given, sends, finished_s))
     clock.run()
     return Played(
         outcomes=_outcomes(seen),
         finished_s=finished_s,
-        busy_s=np.array([server.busy_s for server in servers]),
-        busy_energy_j=np.array([server.busy_energy_j for server in servers]),
-        last_s=np.array([server.last_s for server in servers]),
+        accounts=tuple(_account(device) for device in devices),
+    )
+
+
+def _device(clock: Clock, given: Play, place: int) -> Device:
+    course = given.courses[place]
+    device = Device(clock, course.device, [given.experts[i] for i in course.experts], place=place, stop_s=given.stop_s)
+    clock.process(device.befall(course.steps))
+    return device
+
+
+def _servers(given: Play, devices: Sequence[Device]) -> list[Server]:
+    """Return the server of each expert, in the scenario's order."""
+    pairs = (
+        pair for c, d in zip(given.courses, devices, strict=True) for pair in zip(c.experts, d.servers, strict=True)
+    )
+    return [server for _, server in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _account(device: Device) -> Account:
+    return Account(
+        busy_s=device.busy_s,
+        busy_energy_j=sum(server.busy_energy_j for server in device.servers),
+        last_s=max(server.last_s for server in device.servers),
+        overheads=device.overheads,
+        modes=device.modes,
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from twin.gateway import fused_answers
-from twin.outcomes import REJECTED, SERVED, STATUSES, UNFINISHED
+from twin.outcomes import FAILED, REJECTED, SERVED, STATUSES, UNFINISHED
 from twin.prompts import PromptPool
 from twin.protocols import Router
 from twin.world import Run
@@ -163,9 +163,9 @@ def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> dict[
 
 
 def _request_status(run: Run) -> NDArray[np.object_]:
-    """A request is served when its answer is at its user, else rejected when one of its legs was, else unfinished."""
+    """A request is served when its answer is at its user, else rejected, failed or unfinished as one of its legs."""
     found = np.where(np.isnan(run.finished_s), UNFINISHED, SERVED).astype(np.int8)
-    for code in (UNFINISHED, REJECTED):
+    for code in (UNFINISHED, FAILED, REJECTED):
         found[run.legs.request[run.outcomes.status_code == code]] = code
     return np.asarray(STATUSES[found])
 
@@ -209,18 +209,14 @@ def _legs(run: Run) -> dict[str, Any]:
 
 def _devices(run: Run) -> dict[str, Any]:
     """Idle is what is left of the horizon; an energy that rests on an unknown cost is null."""
-    idle_w = np.array([expert.profile.idle_w for expert in run.experts], dtype=np.float64)  # None: NaN
-    idle_s = np.maximum(run.horizon_s - run.busy_s, 0.0)  # rounding may take it just below 0
-    idle_energy_j = idle_w * idle_s
-    overhead_energy_j = np.zeros(len(run.experts))
     return {
-        "device": np.array([expert.device for expert in run.experts], dtype=object),
+        "device": np.array(run.devices, dtype=object),
         "busy_s": run.busy_s,
-        "idle_s": idle_s,
+        "idle_s": np.maximum(run.horizon_s - run.busy_s, 0.0),  # rounding may take it just below 0
         "busy_energy_j": run.busy_energy_j,
-        "idle_energy_j": idle_energy_j,
-        "overhead_energy_j": overhead_energy_j,
-        "energy_j": run.busy_energy_j + idle_energy_j + overhead_energy_j,
+        "idle_energy_j": run.idle_energy_j,
+        "overhead_energy_j": run.overhead_energy_j,
+        "energy_j": run.busy_energy_j + run.idle_energy_j + run.overhead_energy_j,
         "utilisation": run.busy_s / run.horizon_s,
     }
 

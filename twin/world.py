@@ -1,8 +1,9 @@
 """The world: users send requests over the network to servers, and everything that happens is recorded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from calibration.profile import did_you_mean
 from twin import simpy_engine
+from twin.course import courses_of
 from twin.expert import Expert
+from twin.faults import Fault
 from twin.load import Legs, Requests
 from twin.network import Network
 from twin.outcomes import LegOutcomes, Play, Played, play_of
@@ -25,9 +28,10 @@ ENGINES: tuple[Engine, ...] = ("compiled", "simpy")
 class Run:
     """One execution: what went in and what came out.
 
-    `finished_s` (n requests) is when the answer was at its user, NaN where a leg was not served. `busy_*`
-    (n experts) are the sums over a server's iterations. `horizon_s` is the later of the run's duration and the
-    end of the last iteration anywhere: the time over which every device is accounted for.
+    `finished_s` (n requests) is when the answer was at its user, NaN where a leg was not served. The seconds and joules
+    are those of `devices` (n devices), in the order of their first experts; joules are NaN when a cost is unknown.
+    `horizon_s` is the later of the run's duration and the end of the last iteration anywhere: the time over which
+    every device is accounted for.
     """
 
     experts: tuple[Expert, ...]
@@ -35,8 +39,11 @@ class Run:
     legs: Legs
     outcomes: LegOutcomes
     finished_s: NDArray[np.float64]
+    devices: tuple[str, ...]
     busy_s: NDArray[np.float64]
     busy_energy_j: NDArray[np.float64]
+    idle_energy_j: NDArray[np.float64]
+    overhead_energy_j: NDArray[np.float64]
     horizon_s: float
 
 
@@ -50,26 +57,35 @@ def simulate(
     drain_cap_s: float,
     seed: int,
     engine: Engine = "compiled",
+    faults: Mapping[str, Sequence[Fault]] = MappingProxyType({}),
 ) -> Run:
     """Return what happens when the requests meet the experts; the same arguments give the same run.
 
     What is in the system at `duration_s` is drained for up to `drain_cap_s`. The engines agree; `simpy` makes every
-    iteration an event. Raises ValueError for a request without a leg, two experts on one device, or a duration
-    that is no positive number of seconds.
+    iteration an event. `faults` are what befalls devices, by their names. Raises ValueError for a request without a
+    leg, two experts of one name, a fault of an unknown device, or a duration that is no positive number of seconds.
     """
     _check_experts(experts)
     _check_durations(requests, legs, duration_s, drain_cap_s)
-    given = play_of(experts, requests, legs, network, stop_s=duration_s + drain_cap_s, seed=seed)
+    stop_s = duration_s + drain_cap_s
+    courses = courses_of(experts, faults, stop_s)
+    given = play_of(experts, requests, legs, network, courses=courses, stop_s=stop_s, seed=seed)
     played = _play_of(engine)(given)
+    accounts = played.accounts
+    horizon_s = max(duration_s, *(account.last_s for account in accounts))
+    sharing = [[experts[i] for i in course.experts] for course in courses]
     return Run(
         experts=tuple(experts),
         requests=requests,
         legs=legs,
         outcomes=played.outcomes,
         finished_s=played.finished_s,
-        busy_s=played.busy_s,
-        busy_energy_j=played.busy_energy_j,
-        horizon_s=max(duration_s, float(played.last_s.max())),
+        devices=tuple(course.device for course in courses),
+        busy_s=np.array([account.busy_s for account in accounts]),
+        busy_energy_j=np.array([account.busy_energy_j for account in accounts]),
+        idle_energy_j=np.array([a.idle_j(e, horizon_s) for a, e in zip(accounts, sharing, strict=True)]),
+        overhead_energy_j=np.array([account.overhead_j(horizon_s) for account in accounts]),
+        horizon_s=horizon_s,
     )
 
 
@@ -90,13 +106,9 @@ def _play_of(engine: Engine) -> Callable[[Play], Played]:
 
 
 def _check_experts(experts: Sequence[Expert]) -> None:
-    for key in ("name", "device"):
-        found = [str(getattr(expert, key)) for expert in experts]
-        if twice := sorted({name for name in found if found.count(name) > 1}):
-            raise ValueError(
-                f"experts: {key} {twice[0]!r} is used {found.count(twice[0])} times, must be once; "
-                "a device carries one expert"
-            )
+    names = [expert.name for expert in experts]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"experts: name {twice[0]!r} is used {names.count(twice[0])} times, must be once")
 
 
 def _check_durations(requests: Requests, legs: Legs, duration_s: float, drain_cap_s: float) -> None:

@@ -142,7 +142,7 @@ def advanced(server, rows, pauses):
     queue = queue_of(columns[0], columns[1], columns[2], np.ones(len(fitting)), np.ones(len(fitting)))
     state, slots = state_of(settings), slots_of(settings, len(queue))
     for until_s in [*pauses, np.inf]:
-        assert advance(settings, state, slots, queue, until_s) >= until_s
+        assert advance(settings, state, slots, queue, until_s, np.inf) >= until_s
     return np.stack([queue["started_s"], queue["first_token_s"], queue["finished_s"], queue["energy_j"]])
 
 

@@ -47,10 +47,12 @@ def profile(
     )
 
 
-def expert(profile: Profile, *, name="a", max_batch=1, kv_capacity_tokens=10**6, noise=False, **rest) -> Expert:
+def expert(
+    profile: Profile, *, name="a", device=None, max_batch=1, kv_capacity_tokens=10**6, noise=False, **rest
+) -> Expert:
     return Expert(
         name=name,
-        device=f"device of {name}",
+        device=device or f"device of {name}",
         profile=profile,
         max_batch=max_batch,
         kv_capacity_tokens=kv_capacity_tokens,

@@ -1,0 +1,91 @@
+"""Random worlds in which devices crash, slow down, switch modes and are shared, for the tests of both engines."""
+
+import numpy as np
+from hypothesis import strategies as st
+from twin_plant import expert, legs_to_all, profile, requests_at
+
+from tests.strategies import EXACT, ROUGH, coefficients, loads
+from twin.faults import Crash, PowerSwitch, SlowDown
+from twin.network import Network
+from twin.world import simulate
+
+COLUMNS = ("arrived_s", "started_s", "first_token_s", "finished_s", "energy_j")
+RESIDUALS = ((0.25, -0.1, -0.15), (0.5, -0.125, -0.2))
+MODES = ("low", "high")
+
+
+@st.composite
+def profiles(draw, knee_tokens=0):
+    seconds, joules = draw(coefficients()), draw(coefficients())
+    return profile(
+        seconds[0], seconds[1], prefill_j=joules[0], decode_j=joules[1], residuals=RESIDUALS, knee_tokens=knee_tokens,
+        idle_w=draw(st.integers(0, 8)) / 4,
+    )  # fmt: skip
+
+
+@st.composite
+def experts(draw, name, device):
+    """Return an expert with two more power modes; memory is often tight, the token budget often below the batch."""
+    found = expert(
+        draw(profiles(draw(st.integers(0, 12)))),
+        name=name,
+        max_batch=draw(st.integers(1, 6)),
+        kv_capacity_tokens=draw(st.integers(8, 60)),
+        scheduler=draw(st.sampled_from(["prefill_first", "chunked"])),
+        token_budget=draw(st.integers(1, 20)),
+        kv=draw(st.sampled_from(["reserve", "paged"])),
+        block_tokens=draw(st.integers(1, 6)),
+        noise=draw(st.booleans()),
+        power_modes={mode: draw(profiles(draw(st.integers(0, 12)))) for mode in MODES},
+        load_s=draw(st.sampled_from([0.0, 0.5, 3.0])),
+        load_j=draw(st.sampled_from([0.0, 7.0])),
+        loads_at_start=draw(st.booleans()),
+        device=device,
+    )
+    return found
+
+
+@st.composite
+def faults(draw):
+    """Return what befalls a device; instants are often those of arrivals and of iteration boundaries."""
+    number = draw(st.sampled_from([EXACT, ROUGH])).map(lambda x: 30 * x)
+    lasts = draw(st.sampled_from([EXACT, ROUGH])).map(lambda x: 10 * x + 1 / 64)
+    found = [
+        *(Crash(at_s=(at := draw(number)), repaired_s=at + draw(lasts)) for _ in range(draw(st.integers(0, 2)))),
+        *(
+            SlowDown(at_s=(at := draw(number)), ends_s=at + draw(lasts), factor=draw(st.sampled_from([0.5, 1.5, 3.0])))
+            for _ in range(draw(st.integers(0, 2)))
+        ),
+        *(
+            PowerSwitch(
+                at_s=draw(number), mode=draw(st.sampled_from(MODES)), lasts_s=draw(st.sampled_from([0.0, 0.25, 2.0])),
+                energy_j=draw(st.sampled_from([0.0, 3.0])),
+            )
+            for _ in range(draw(st.integers(0, 2)))
+        ),
+    ]  # fmt: skip
+    return draw(st.permutations(found))
+
+
+@st.composite
+def worlds(draw):
+    """Return experts, rows of a load that goes to all of them, and faults by device; one or two share a device."""
+    devices = draw(st.sampled_from([("x",), ("x", "x"), ("x", "x", "x"), ("x", "y"), ("y", "x", "y")]))
+    plant = [draw(experts(f"expert {i}", device)) for i, device in enumerate(devices)]
+    return plant, draw(loads()), {device: draw(faults()) for device in sorted(set(devices))}
+
+
+def played(engine, plant, rows, befall, *, seed=0, duration_s=1e3, drain_cap_s=1e4):
+    ids, arrived_s, prompts, outputs = zip(*(row[:4] for row in rows), strict=True)
+    requests = requests_at(arrived_s, prompts, outputs, ids=np.array(ids))
+    return simulate(
+        experts=plant,
+        requests=requests,
+        legs=legs_to_all(requests, len(plant)),
+        network=Network(),
+        duration_s=duration_s,
+        drain_cap_s=drain_cap_s,
+        seed=seed,
+        engine=engine,
+        faults=befall,
+    )
