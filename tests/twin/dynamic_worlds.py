@@ -26,7 +26,7 @@ def profiles(draw, knee_tokens=0):
 @st.composite
 def experts(draw, name, device):
     """Return an expert with two more power modes; memory is often tight, the token budget often below the batch."""
-    found = expert(
+    return expert(
         draw(profiles(draw(st.integers(0, 12)))),
         name=name,
         max_batch=draw(st.integers(1, 6)),
@@ -42,7 +42,6 @@ def experts(draw, name, device):
         loads_at_start=draw(st.booleans()),
         device=device,
     )
-    return found
 
 
 @st.composite
