@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.radio_record import RadioRecord
+
 Instants = TypeVar("Instants", float, NDArray[np.float64])
 Whole = int | NDArray[np.int64]
 """A number of tokens or a user, or one for each instant."""
@@ -25,6 +27,10 @@ class Access(Protocol):
 
     def down_s(self, left_s: Instants, user: Whole, tokens: Whole) -> Instants:
         """Return when an answer that was at the access points at `left_s` is at its user."""
+        ...
+
+    def record(self, until_s: float) -> RadioRecord:
+        """Return what was carried so far, and the handovers before `until_s`."""
         ...
 
 
@@ -83,3 +89,7 @@ class Link:
         """Return when an answer that left the gateway at `left_s` is at its user; +inf when it never is."""
         at_site_s = left_s + self.access_delay_s
         return at_site_s if self.access is None else self.access.down_s(at_site_s, user, answer_tokens)
+
+    def record(self, until_s: float) -> RadioRecord | None:
+        """Return what the radio carried, and the handovers before `until_s`; None without a radio."""
+        return None if self.access is None else self.access.record(until_s)

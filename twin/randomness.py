@@ -11,7 +11,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio; splitmix64's in
 
 def streams(seed: int) -> dict[str, np.random.Generator]:
     """Return one generator per source of chance, so that drawing more from one leaves the others as they were."""
-    names = ("arrivals", "users", "prompts", "modulation")  # append only: the order fixes the streams
+    # Append only: the order fixes the streams.
+    names = ("arrivals", "users", "prompts", "modulation", "mobility", "shadowing")
     return dict(zip(names, np.random.default_rng(seed).spawn(len(names)), strict=True))
 
 

@@ -17,6 +17,7 @@ from twin.faults import Fault
 from twin.load import Legs, Requests
 from twin.network import Network
 from twin.outcomes import LegOutcomes, Play, Played, play_of
+from twin.radio_record import RadioRecord
 
 __all__ = ["ENGINES", "Engine", "Run", "engine_of", "simulate"]
 
@@ -45,6 +46,7 @@ class Run:
     idle_energy_j: NDArray[np.float64]
     overhead_energy_j: NDArray[np.float64]
     horizon_s: float
+    radio: RadioRecord | None = None
 
 
 def simulate(
@@ -86,6 +88,7 @@ def simulate(
         idle_energy_j=np.array([a.idle_j(e, horizon_s) for a, e in zip(accounts, sharing, strict=True)]),
         overhead_energy_j=np.array([account.overhead_j(horizon_s) for account in accounts]),
         horizon_s=horizon_s,
+        radio=given.link.record(duration_s),
     )
 
 

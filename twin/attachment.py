@@ -1,0 +1,221 @@
+"""Attachment: the access point that each user is served by, and its handovers from one to another.
+
+Every user is at the strongest site when the run starts. From then on it measures its surroundings every
+`measurement_s`. When a neighbour has been stronger than the serving site by more than the hysteresis in all
+measurements for the time to trigger, the user is handed over to it (event A3 of 3GPP TS 38.331, 5.5.4.4, one neighbour
+at a time), and for the time of the interruption nothing is sent or received.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import ceil, inf, isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.compiling import compiled
+from twin.mobility import Mobility, Paths
+from twin.radio_record import Handovers
+from twin.signal_map import SITES_MEASURED, SignalMap
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+STEPS_AT_LEAST = 64  # measured at once when a request asks for one instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoverRule:
+    """When a user changes its access point, and what it costs."""
+
+    hysteresis_db: float = 3.0
+    time_to_trigger_s: float = 1.0
+    interruption_s: float = 0.05
+    measurement_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        for key in (f.name for f in fields(self)):
+            found = getattr(self, key)
+            least = 0.01 if key == "measurement_s" else 0.0
+            if not (isfinite(found) and found >= least):
+                raise ValueError(f"radio: {key} is {found}, must be a finite number of at least {least:g}")
+
+
+class Attachment:
+    """Who is served by which site, measured as far as anyone has asked."""
+
+    def __init__(self, *, mobility: Mobility, seed: int, ground: SignalMap, rule: HandoverRule, stop_s: float) -> None:
+        """Nothing is measured after `stop_s`."""
+        self._mobility, self._seed, self._ground, self._rule, self._stop_s = mobility, seed, ground, rule, stop_s
+        n = mobility.n_users
+        self.paths: Paths = mobility.paths(seed=seed, until_s=0.0)
+        self._known_to_s = 0.0  # of the paths
+        self._steps = 0  # measurements made
+        self._serving: NDArray[np.int16] = np.zeros(n, dtype=np.int16)
+        self._candidate: NDArray[np.int16] = np.full(n, -1, dtype=np.int16)
+        self._since = np.zeros(n, dtype=np.int64)
+        self._found: list[tuple[float, Whole, NDArray[np.int16], NDArray[np.int16]]] = []
+        self._measure(0)
+        self.first_site = self._serving.astype(np.int64)
+        self._sort()
+
+    @property
+    def rule(self) -> HandoverRule:
+        """When a user is handed over."""
+        return self._rule
+
+    @property
+    def settled_s(self) -> float:
+        """From when nothing changes any more: everyone is at rest, and has had its handovers."""
+        each_s = self._rule.time_to_trigger_s + 2 * self._rule.measurement_s
+        return self._mobility.moves_until_s + (SITES_MEASURED + 1) * each_s  # every handover is to a stronger site
+
+    def through(self, until_s: float) -> None:
+        """Measure everyone up to `until_s`, if that has not been done."""
+        step_s = self._rule.measurement_s
+        wanted = ceil(min(until_s, self._stop_s) / step_s)
+        if wanted < self._steps:
+            return
+        last = min(max(wanted, self._steps + STEPS_AT_LEAST), ceil(self._stop_s / step_s))
+        self._walk_to(last * step_s)
+        for step in range(self._steps, last + 1):
+            if step * step_s > self.settled_s:
+                break
+            self._measure(step)
+        self._steps = last + 1
+        self._sort()
+
+    def site(self, user: Whole, at_s: Floats) -> Whole:
+        """Return the site that serves each user (n,) at the instant beside it (n,)."""
+        out = np.empty(len(user), dtype=np.int64)
+        _site_at(self._offsets, self._at_s, self._to_site, self.first_site, user, at_s, out)
+        return out
+
+    def free_s(self, user: Whole, at_s: Floats) -> Floats:
+        """Return the first instants (n,), from those given, at which each user is not interrupted by a handover."""
+        out = np.empty(len(user))
+        _free_at(self._offsets, self._at_s, user, at_s, self._rule.interruption_s, out)
+        return out
+
+    def stretched_s(self, user: Whole, from_s: Floats, to_s: Floats) -> Floats:
+        """Return the ends (n,) of transfers that would last from `from_s` to `to_s` if no handover interrupted them."""
+        out = np.empty(len(user))
+        _stretched(self._offsets, self._at_s, user, from_s, to_s, self._rule.interruption_s, out)
+        return out
+
+    def handovers(self) -> Handovers:
+        """Return all handovers measured so far."""
+        n = [len(user) for _, user, _, _ in self._found]
+        return Handovers(
+            user=_joined([user for _, user, _, _ in self._found]),
+            at_s=np.repeat(np.array([at_s for at_s, *_ in self._found]), n),
+            from_site=_joined([site for _, _, site, _ in self._found]),
+            to_site=_joined([site for *_, site in self._found]),
+        )
+
+    def _walk_to(self, until_s: float) -> None:
+        if until_s > self._known_to_s:
+            self._known_to_s = max(until_s, 1.25 * self._known_to_s)  # not anew for every measurement
+            self.paths = self._mobility.paths(seed=self._seed, until_s=self._known_to_s)
+
+    def _measure(self, step: int) -> None:
+        ground, rule, n = self._ground, self._rule, len(self._serving)
+        at_s = step * rule.measurement_s
+        square = ground.measure(*self.paths.places_m(np.arange(n), np.full(n, at_s)))
+        if step == 0:
+            self._serving = ground.site[square, np.argmax(ground.dbm[square], axis=1)]
+            self._steps = 1
+            return
+        came_from = self._serving.copy()
+        user: Whole = np.empty(n, dtype=np.int64)
+        found = _step(
+            ground.site, ground.dbm, square, self._serving, self._candidate, self._since, step,
+            rule.hysteresis_db, ceil(rule.time_to_trigger_s / rule.measurement_s - 1e-9), user,
+        )  # fmt: skip
+        if found:
+            user = user[:found].copy()
+            self._found.append((at_s, user, came_from[user], self._serving[user]))
+
+    def _sort(self) -> None:
+        """Put the handovers in the order of (user, time), for looking them up."""
+        found = self.handovers()
+        order = np.argsort(found.user, kind="stable")
+        self._offsets = _offsets(found.user[order], self._mobility.n_users)
+        self._at_s, self._to_site = found.at_s[order], found.to_site[order]
+
+
+def _offsets(user: Whole, n_users: int) -> Whole:
+    return np.asarray(np.searchsorted(user, np.arange(n_users + 1)), dtype=np.int64)
+
+
+def _joined(columns: Sequence[NDArray[np.signedinteger[Any]]]) -> Whole:
+    out: Whole = np.concatenate([np.empty(0, dtype=np.int64), *columns]).astype(np.int64)
+    return out
+
+
+@compiled
+def _step(  # noqa: PLR0917 - compiled code takes columns one by one
+    map_site: NDArray[np.int16], map_dbm: NDArray[np.float32], square: Whole, serving: NDArray[np.int16],
+    candidate: NDArray[np.int16], since: Whole, step: int, hysteresis_db: float, steps_to_trigger: int, out: Whole,
+) -> int:  # fmt: skip
+    n_found = 0
+    for u in range(len(square)):
+        sites, dbm = map_site[square[u]], map_dbm[square[u]]
+        here_dbm, still, best, best_dbm = -inf, False, -1, -inf
+        for j in range(len(sites)):
+            if sites[j] == serving[u]:
+                here_dbm = dbm[j]
+        for j in range(len(sites)):
+            if sites[j] != serving[u] and dbm[j] > here_dbm + hysteresis_db:
+                if sites[j] == candidate[u]:
+                    still = True
+                if dbm[j] > best_dbm:
+                    best, best_dbm = sites[j], dbm[j]
+        if not still:
+            candidate[u], since[u] = best, step
+        if candidate[u] >= 0 and step - since[u] >= steps_to_trigger:
+            serving[u], candidate[u] = candidate[u], -1
+            out[n_found] = u
+            n_found += 1
+    return n_found
+
+
+@compiled
+def _site_at(  # noqa: PLR0917
+    offsets: Whole, handover_s: Floats, to_site: Whole, first_site: Whole, user: Whole, at_s: Floats, out: Whole
+) -> None:
+    for i in range(len(user)):
+        start, end = offsets[user[i]], offsets[user[i] + 1]
+        k = np.searchsorted(handover_s[start:end], at_s[i], side="right")
+        out[i] = to_site[start + k - 1] if k else first_site[user[i]]
+
+
+@compiled
+def _free_at(  # noqa: PLR0917
+    offsets: Whole, handover_s: Floats, user: Whole, at_s: Floats, lasts_s: float, out: Floats
+) -> None:
+    for i in range(len(user)):
+        start, end = offsets[user[i]], offsets[user[i] + 1]
+        k = start + np.searchsorted(handover_s[start:end], at_s[i], side="right")
+        free_s = at_s[i]
+        if k > start:
+            free_s = max(free_s, handover_s[k - 1] + lasts_s)
+        while k < end and handover_s[k] <= free_s:  # interrupted again before it was free
+            free_s = handover_s[k] + lasts_s
+            k += 1
+        out[i] = free_s
+
+
+@compiled
+def _stretched(  # noqa: PLR0917
+    offsets: Whole, handover_s: Floats, user: Whole, from_s: Floats, to_s: Floats, lasts_s: float, out: Floats
+) -> None:
+    for i in range(len(user)):
+        start, end = offsets[user[i]], offsets[user[i] + 1]
+        k = start + np.searchsorted(handover_s[start:end], from_s[i], side="right")
+        stretched_s = to_s[i]
+        while k < end and handover_s[k] < stretched_s:
+            stretched_s += lasts_s
+            k += 1
+        out[i] = stretched_s

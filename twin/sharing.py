@@ -1,0 +1,87 @@
+"""How transfers share the band of a cell.
+
+A transfer gets an equal share of the band with those that are on the air in its cell and direction when it is sent, and
+keeps it. Transfers that are sent within a nanosecond began together and do not count each other: then the order in
+which they are asked for does not matter.
+"""
+
+from heapq import heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.compiling import compiled
+
+Floats = NDArray[np.float64]
+
+TOGETHER_S = 1e-9
+_FEW = 32  # transfers: below it, calling compiled code costs more than it saves
+
+
+class Band:
+    """One direction of every cell: what is on the air, and what is about to be."""
+
+    def __init__(self, n_sites: int) -> None:
+        """At the start of a run nothing is on the air."""
+        self._coming: list[list[tuple[float, float]]] = [[] for _ in range(n_sites)]  # heaps of (begin, end)
+        self._ending: list[list[float]] = [[] for _ in range(n_sites)]  # heaps of ends
+
+    def ends_s(self, site: NDArray[np.int64], sent_s: Floats, begins_s: Floats, alone_s: Floats) -> Floats:
+        """Return when transfers (n,) end: sent and begun at those instants, `alone_s` long with the whole band."""
+        ends_s = np.empty(len(site))
+        if len(site) == 0:
+            return ends_s
+        order = np.lexsort((sent_s, site))
+        firsts = np.flatnonzero(np.diff(site[order], prepend=-1))
+        for start, stop in zip(firsts.tolist(), [*firsts[1:].tolist(), len(site)], strict=True):
+            rows = order[start:stop]
+            i = int(site[rows[0]])
+            columns = sent_s[rows], begins_s[rows], alone_s[rows]
+            if len(rows) < _FEW:
+                each = zip(*(c.tolist() for c in columns), strict=True)
+                ends_s[rows] = [shared_end_s(self._coming[i], self._ending[i], *transfer) for transfer in each]
+            else:
+                begins, ends, ending, ends_s[rows] = _shared_ends_s(
+                    _pairs(self._coming[i]), np.array(self._ending[i]), *columns
+                )
+                self._coming[i] = list(zip(begins.tolist(), ends.tolist(), strict=True))
+                self._ending[i] = ending.tolist()
+        return ends_s
+
+
+def shared_end_s(
+    coming: list[tuple[float, float]], ending: list[float], sent_s: float, begins_s: float, alone_s: float
+) -> float:
+    """Return when a transfer ends, and put it on the air; asked for in the order of sending.
+
+    >>> coming, ending = [], []
+    >>> [shared_end_s(coming, ending, at_s, at_s, 1.0) for at_s in (0.0, 0.5, 0.5, 1.5)]
+    [1.0, 2.5, 2.5, 4.5]
+    """
+    while len(coming) > 0 and coming[0][0] < sent_s - TOGETHER_S:
+        heappush(ending, heappop(coming)[1])
+    while len(ending) > 0 and ending[0] <= sent_s:
+        heappop(ending)
+    end_s = begins_s + alone_s * (len(ending) + 1)
+    heappush(coming, (begins_s, end_s))
+    return end_s
+
+
+_compiled_shared_end_s = compiled(shared_end_s)
+
+
+@compiled
+def _shared_ends_s(
+    pairs: Floats, ends: Floats, sent_s: Floats, begins_s: Floats, alone_s: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    coming = [(pairs[i, 0], pairs[i, 1]) for i in range(len(pairs))]
+    ending = [ends[i] for i in range(len(ends))]
+    out = np.empty(len(sent_s))
+    for i in range(len(out)):
+        out[i] = _compiled_shared_end_s(coming, ending, sent_s[i], begins_s[i], alone_s[i])
+    begins = np.array([pair[0] for pair in coming])
+    return begins, np.array([pair[1] for pair in coming]), np.array(ending), out
+
+
+def _pairs(coming: list[tuple[float, float]]) -> Floats:
+    return np.array(coming, dtype=np.float64).reshape(-1, 2)
