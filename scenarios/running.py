@@ -72,8 +72,9 @@ def resolved(scenario: Scenario) -> str:
     """Return the scenario as TOML with every default filled in and every path absolute."""
     data = scenario.file.model_dump(exclude_none=True)
     for expert in data["experts"]:
-        if expert["profile"].endswith(".json"):
-            expert["profile"] = str(scenario.path(expert["profile"]))
+        for names, key in ((expert, "profile"), *((expert["power_modes"], mode) for mode in expert["power_modes"])):
+            if names[key].endswith(".json"):
+                names[key] = str(scenario.path(names[key]))
     if "path" in data["load"]:
         data["load"]["path"] = str(scenario.path(data["load"]["path"]))
     for key in ("gate", "answers"):

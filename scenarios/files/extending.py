@@ -83,7 +83,13 @@ def _anchored(base: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _anchored_expert(expert: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    profile = expert.get("profile")
-    if isinstance(profile, str) and profile.endswith(".json"):
-        return {**expert, "profile": str((folder / profile).resolve())}
-    return dict(expert)
+    found = dict(expert)
+    if "profile" in found:
+        found["profile"] = _anchored_profile(found["profile"], folder)
+    if isinstance(modes := found.get("power_modes"), Mapping):
+        found["power_modes"] = {mode: _anchored_profile(name, folder) for mode, name in modes.items()}
+    return found
+
+
+def _anchored_profile(name: Any, folder: Path) -> Any:
+    return str((folder / name).resolve()) if isinstance(name, str) and name.endswith(".json") else name

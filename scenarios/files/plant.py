@@ -26,7 +26,7 @@ def _expert(scenario: Scenario, i: int, spec: ExpertSpec) -> Expert:
         return Expert(
             name=spec.name,
             device=spec.device,
-            profile=_profile(scenario, spec),
+            profile=_profile(scenario, spec, spec.profile),
             max_batch=spec.max_batch,
             kv_capacity_tokens=spec.kv_capacity_tokens,
             scheduler=spec.scheduler,
@@ -34,13 +34,17 @@ def _expert(scenario: Scenario, i: int, spec: ExpertSpec) -> Expert:
             kv=spec.kv,
             block_tokens=spec.block_tokens,
             noise=spec.noise,
+            power_modes={mode: _profile(scenario, spec, name) for mode, name in spec.power_modes.items()},
+            load_s=spec.load_model_s,
+            load_j=spec.load_model_j if spec.load_model_s > 0 else spec.load_model_j or 0.0,
+            loads_at_start=spec.load_model_at_start,
         )
     except (ValueError, OSError) as error:
         raise ValueError(f"{scenario.source}: experts[{i}] {spec.name!r}: {error}") from None
 
 
-def _profile(scenario: Scenario, spec: ExpertSpec) -> Profile:
-    profile = find_profile(spec.profile, scenario.folder)
+def _profile(scenario: Scenario, spec: ExpertSpec, name: str) -> Profile:
+    profile = find_profile(name, scenario.folder)
     added = spec.added_power
     return profile.with_added_power(added.power_w, added.scope, added.source) if added else profile
 
@@ -50,11 +54,14 @@ def energy_gap(experts: Sequence[Expert]) -> str:
 
     Either a profile's energy is unknown, or the profiles cover different parts of their machines.
     """
-    unknown = [e.profile.name for e in experts if e.profile.joules is None or e.profile.idle_w is None]
+    profiles = [profile for e in experts for profile in (e.profile, *e.power_modes.values())]
+    unknown = [profile.name for profile in profiles if profile.joules is None or profile.idle_w is None]
     if unknown:
         names = ", ".join(sorted(set(unknown)))
         return f"the energy of {names} is not known; measure it, or name a profile that has it"
-    scopes = {e.profile.energy_scope: e.profile.name for e in experts}
+    if loads := [e.name for e in experts if e.load_j is None]:
+        return f"the energy of loading {', '.join(loads)} is not known; give load_model_j"
+    scopes = {profile.energy_scope: profile.name for profile in profiles}
     if len(scopes) > 1:
         covers = " and ".join(f"{scope} ({name})" for scope, name in sorted(scopes.items()))
         return f"the profiles' energies cover different scopes: {covers}; bring them to one with added_power"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from scenarios.files.faults import Faults, PowerSwitchSpec
 from scenarios.files.loads import Diurnal, Gamma, Modulated, Poisson, RequestsFile, Section, TraceLoad
 
 __all__ = [
@@ -75,6 +76,14 @@ class ExpertSpec(Section):
     block_tokens: Count = Field(16, description='Tokens of a block of memory, with kv = "paged".')
     noise: bool = Field(False, description="Draw the profile's residuals for every leg.")
     added_power: AddedPower | None = None
+    power_modes: dict[str, str] = Field(
+        {}, description="The profile in each power mode that the device may be switched to, by the mode's name."
+    )
+    load_model_s: Seconds = Field(0.0, description="Seconds to load the model, after a crash.")
+    load_model_j: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Joules of that beyond idle; not known when left out."
+    )
+    load_model_at_start: bool = Field(False, description="Load the model at the start of the run too.")
 
 
 class Budgets(Section):
@@ -125,6 +134,8 @@ class ScenarioFile(Section):
     network: Network = Network()
     router: Router = Router()
     experts: list[ExpertSpec] = Field(min_length=1)
+    faults: Faults = Faults()
+    power_switches: list[PowerSwitchSpec] = Field(default_factory=list)
     budgets: Budgets = Budgets()
     verdicts: Verdicts = Verdicts()
 
@@ -132,13 +143,32 @@ class ScenarioFile(Section):
     def _consistent(self) -> ScenarioFile:
         if self.warmup_s != "auto" and self.warmup_s >= self.duration_s:
             raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
-        for what, names in (
-            ("name", [e.name for e in self.experts]),
-            ("device", [e.device for e in self.experts]),
+        names = [e.name for e in self.experts]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"experts: name {twice[0]!r} is used twice; every expert needs its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _known_devices(self) -> ScenarioFile:
+        known = sorted({e.device for e in self.experts})
+        for where, named in (
+            ("faults", self.faults.named_devices()),
+            ("power_switches", [switch.device for switch in self.power_switches]),
         ):
-            twice = sorted({n for n in names if names.count(n) > 1})
-            if twice:
-                raise ValueError(f"experts: {what} {twice[0]!r} is used twice; every expert needs its own {what}")
+            for device in named:
+                if device not in known:
+                    raise ValueError(f"{where}: no expert has device {device!r}; devices: {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_modes(self) -> ScenarioFile:
+        for switch in self.power_switches:
+            for expert in self.experts:
+                if expert.device == switch.device and switch.mode not in expert.power_modes:
+                    raise ValueError(
+                        f"power_switches: {switch.device!r} goes to mode {switch.mode!r}, which is not among the "
+                        f"power_modes of expert {expert.name!r}: {', '.join(expert.power_modes) or 'it has none'}"
+                    )
         return self
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from calibration.draws import drawn as drawn_profile
 from calibration.draws import is_uncertain
+from scenarios.files.faults import faults_by_device
 from scenarios.files.loading import Scenario
 from scenarios.files.loads import Drawn, RequestsFile, TraceLoad, draw_requests, scaled_trace
 from scenarios.files.plant import build_experts
@@ -85,7 +86,7 @@ def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
         routing=routing,
         request_file=rows,
         requests_per_s=rate,
-        random=routing is not None or any(e.noise for e in kept),
+        random=routing is not None or any(e.noise for e in kept) or file.faults.mtbf_s is not None,
         engine=engine,
     )
 
@@ -159,6 +160,13 @@ def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Ite
             drain_cap_s=file.drain_cap_s,
             seed=load.seed,
             engine=assembly.engine,
+            faults=faults_by_device(
+                file.faults,
+                file.power_switches,
+                list(dict.fromkeys(e.device for e in assembly.experts)),
+                seed=load.seed,
+                stop_s=file.duration_s + file.drain_cap_s,
+            ),
         )
         for load in loads
     )
@@ -167,7 +175,14 @@ def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Ite
 
 
 def _drawn_experts(experts: Sequence[Expert], seed: int) -> tuple[Expert, ...]:
-    return tuple(replace(e, profile=drawn_profile(e.profile, seed=seed)) for e in experts)
+    return tuple(
+        replace(
+            e,
+            profile=drawn_profile(e.profile, seed=seed),
+            power_modes={mode: drawn_profile(profile, seed=seed) for mode, profile in e.power_modes.items()},
+        )
+        for e in experts
+    )
 
 
 def _with_progress(runs: Iterator[Run], n: int, console: Console, *, drawn: bool) -> Iterator[Run]:

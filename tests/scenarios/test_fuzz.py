@@ -68,6 +68,9 @@ keys = st.sampled_from(
         *("router.gate", "experts[0]", "experts[0].name", "experts[1].profile", "experts[2].max_batch"),
         *("experts[3].kv_capacity_tokens", "budgets.delay_s", "budgets.delay_statistic", "verdicts.inputs"),
         "budgets.energy_j_per_request",
+        *("faults", "faults.mtbf_s", "faults.mean_repair_s", "faults.devices", "faults.crashes", "faults.slow_downs"),
+        *("power_switches", "experts[0].power_modes", "experts[0].load_model_s", "experts[0].load_model_j"),
+        "experts[1].device",
     ]
 )
 values = st.one_of(st.sampled_from(ODD), st.integers().map(str), st.floats().map(repr), st.text(max_size=20))
