@@ -1,9 +1,11 @@
 """Architectures of the language models that profiles are made for: sizes from their public model cards."""
 
 import csv
+import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from calibration.profile import did_you_mean
 
@@ -85,6 +87,58 @@ def architecture_of(model: str) -> Architecture:
             f"model {model!r}: its architecture is not known, known are {', '.join(known)}{did_you_mean(model, known)}"
         )
     return known[model]
+
+
+def read_architecture(path: Path) -> Architecture:
+    """Return the architecture in a model's `config.json`, as Llama-like models on Hugging Face have it.
+
+    It is named after the file's folder, its parameters counted from its sizes. Raises ValueError naming the key.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as a model's config.json ({error})") from error
+    missing = [key for key in _CONFIG if not isinstance(found.get(key), int) or found[key] < 1]
+    if missing:
+        raise ValueError(f"{path}: needs whole numbers above 0 for {', '.join(missing)}, as Llama-like models have")
+    sizes = {name: found[key] for key, name in _CONFIG.items()}
+    heads = sizes["heads"]
+    sizes |= {
+        "kv_heads": found.get("num_key_value_heads") or heads,
+        "head_dim": found.get("head_dim") or sizes["hidden"] // heads,
+    }
+    flags = {"tied_embedding": bool(found.get("tie_word_embeddings")), "qkv_bias": bool(found.get("attention_bias"))}
+    name = path.resolve().parent.name.lower()
+    return Architecture(name=name, source=path.name, parameters=_parameters(**sizes, **flags), **sizes, **flags)
+
+
+_CONFIG = {
+    "vocab_size": "vocabulary",
+    "hidden_size": "hidden",
+    "intermediate_size": "intermediate",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "max_position_embeddings": "context_tokens",
+}
+
+
+def _parameters(
+    *,
+    vocabulary: int,
+    hidden: int,
+    intermediate: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    tied_embedding: bool,
+    qkv_bias: bool,
+    context_tokens: int,  # noqa: ARG001 - rotary positions have no parameters
+) -> int:
+    """Return embeddings, attention, gated feed-forward, norms and biases."""
+    heads_dim = head_dim * (heads + 2 * kv_heads)
+    layer = hidden * (heads_dim + head_dim * heads) + qkv_bias * heads_dim + 3 * hidden * intermediate + 2 * hidden
+    return vocabulary * hidden * (1 if tied_embedding else 2) + layers * layer + hidden
 
 
 def _architecture(row: dict[str, str]) -> Architecture:

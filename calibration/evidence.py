@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.fit import Fit, left_out
+from calibration.intervals import bootstrap_by_cluster, predictor
+from calibration.padding import chosen_tiling
 from calibration.recordings import Source
 
 COEFFICIENT_DIGITS = 6
 EVIDENCE_DIGITS = 4
 RESIDUAL_DECIMALS = 4
+_SEED = 0
 
 
 def rounded(value: float, digits: int = EVIDENCE_DIGITS) -> float | None:
@@ -68,6 +71,35 @@ def fit_evidence(
         },
         "outliers": _outliers(fit, lengths),
         "refused": [dict(row) for row in refused],
+    }
+
+
+def tile_evidence(prompt_tokens: ArrayLike, seconds: ArrayLike) -> dict[str, Any]:
+    """Return the tile that cross-validation prefers for a prefill, and the error of each that was tried.
+
+    It is evidence only: profiles carry a + bP + cP², which is all that the twin runs.
+    """
+    tiling = chosen_tiling(prompt_tokens, seconds)
+    errors = {str(tile): rounded(error) for tile, error in tiling.errors.items()}
+    return {"chosen": tiling.tile, "errors": errors, "used_by_the_twin": False}
+
+
+def spread_evidence(terms: NDArray[np.float64], measured: NDArray[np.float64], sessions: ArrayLike) -> dict[str, Any]:
+    """Return the 90 % prediction interval and the bootstrap's standard errors, as evidence."""
+    rng = np.random.default_rng(_SEED)
+    found = predictor(terms, measured, rng=rng)
+    drawn = bootstrap_by_cluster(terms, measured, np.asarray(sessions, dtype=str), rng=rng)
+    clusters = len(np.unique(np.asarray(sessions, dtype=str)))
+    return {
+        "interval": {
+            "half_width": None if found.half_width is None else rounded(found.half_width),
+            "method": found.method,
+        },
+        "bootstrap": {
+            "by": "session" if clusters > 1 else "cell, as there is one session",
+            "clusters": clusters,
+            "standard_errors": [rounded(float(value)) for value in drawn.std(axis=0)],
+        },
     }
 
 

@@ -1,24 +1,42 @@
 """Known biases of meters: each a stated correction with its source and uncertainty, off unless asked for."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from calibration.profile import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """Multiply joules read under load by `loaded`, idle watts by `idle`; `uncertainty` is relative, of `loaded`."""
+    """Multiply joules read under load by `loaded`, idle watts by `idle`; `uncertainty` is relative, of `loaded`.
+
+    `meter` is how the name of the meter begins that it was found for.
+    """
 
     name: str
+    meter: str
     loaded: float
     idle: float
     uncertainty: float
     source: str
 
+    def check(self, meter: str) -> None:
+        """Raise ValueError for another meter than the one the bias was found on."""
+        if not meter.startswith(self.meter):
+            raise ValueError(
+                f"correction {self.name!r} is of {self.meter}, this session's meter is {meter!r}; "
+                "leave it out: a bias is of one kind of sensor"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the correction as plain JSON, for manifests and evidence."""
+        return asdict(self)
+
 
 CORRECTIONS = (
     Correction(
         name="nvml-rtx-4090",
+        meter="nvml on NVIDIA GeForce RTX 4090",
         loaded=1.020,
         idle=1.34,
         uncertainty=0.01,

@@ -8,20 +8,59 @@ from calibration.architectures import Architecture
 from calibration.runtimes.generation import Generation
 
 RANDOM_WEIGHTS = "weights are random: time hardly depends on their values, answers mean nothing"
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 class RandomTransformer:
-    """A Llama-like decoder of `transformers`, greedy, one sequence at a time; needs the extra `testbed`."""
+    """A Llama-like decoder of `transformers`, greedy, one sequence at a time; needs the extra `testbed`.
 
-    def __init__(self, shape: Architecture, *, device: str = "cpu", dtype: str = "float32", seed: int = 0) -> None:
-        import torch  # noqa: PLC0415 - heavy, and needed by this runtime alone
-        from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+    `device` is a name of torch's ('auto': CUDA where there is a GPU, else the CPU), `dtype` likewise ('auto': bfloat16
+    on a GPU, float32 on a CPU). The model is made by the first `report` or `generate`, so that a device can be metered
+    before it carries one.
+    """
 
-        self._torch = torch
+    def __init__(self, shape: Architecture, *, device: str = "auto", dtype: str = "auto", seed: int = 0) -> None:
         self._shape = shape
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._seed = device, dtype, seed
         self.vocabulary = shape.vocabulary
-        torch.manual_seed(seed)
+        self._torch: Any = None
+        self._model: Any = None
+
+    def report(self) -> dict[str, Any]:
+        """Return what runs, on what, and that its weights are random; ValueError where torch cannot do as asked."""
+        self._connect()
+        import transformers  # noqa: PLC0415 - as heavy as torch
+
+        return {
+            "model": self._shape.name,
+            "build": f"transformers {transformers.__version__}, torch {self._torch.__version__}",
+            "torch_device": self._device,
+            "threads": self._torch.get_num_threads(),
+            "quantization": {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[self._dtype],
+            "context_tokens": self._shape.context_tokens,
+            "slots": 1,
+            "weights": RANDOM_WEIGHTS,
+            "shape": {"source": self._shape.source, "parameters": self._parameters()},
+        }
+
+    def _connect(self) -> None:
+        """Make the model, once; the only place that imports torch."""
+        if self._model is not None:
+            return
+        try:
+            import torch  # noqa: PLC0415 - heavy, and needed by this runtime alone
+            from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+        except ImportError as error:
+            raise ValueError("a model in this process needs torch: pip install 'moe2-twin[gate,testbed]'") from error
+        shape, self._torch = self._shape, torch
+        gpu = torch.cuda.is_available()
+        self._device = ("cuda" if gpu else "cpu") if self._device == "auto" else self._device
+        self._dtype = (
+            ("bfloat16" if self._device.startswith("cuda") else "float32") if self._dtype == "auto" else self._dtype
+        )
+        if self._dtype not in DTYPES:
+            raise ValueError(f"dtype {self._dtype!r}: must be auto or one of {', '.join(DTYPES)}")
+        torch.manual_seed(self._seed)
         config = LlamaConfig(
             vocab_size=shape.vocabulary,
             hidden_size=shape.hidden,
@@ -32,26 +71,21 @@ class RandomTransformer:
             head_dim=shape.head_dim,
             max_position_embeddings=shape.context_tokens,
             tie_word_embeddings=shape.tied_embedding,
+            dtype=self._dtype,  # without it the weights are made in 32 bits first, twice the memory
         )
-        with torch.device(device):
-            model: Any = LlamaForCausalLM  # transformers is not typed throughout
-            self._model: Any = model(config).to(getattr(torch, dtype)).eval()
+        made: Any = LlamaForCausalLM  # transformers is not typed throughout
+        try:
+            with torch.device(self._device):
+                self._model = made(config).to(getattr(torch, self._dtype)).eval()
+        except RuntimeError as error:
+            raise ValueError(f"{shape.name} on {self._device}: torch cannot make it ({error})") from error
 
-    def report(self) -> dict[str, Any]:
-        """Return what runs, on what, and that its weights are random."""
-        import transformers  # noqa: PLC0415
-
-        return {
-            "model": self._shape.name,
-            "build": f"transformers {transformers.__version__}, torch {self._torch.__version__}",
-            "device": self._device,
-            "dtype": self._dtype,
-            "context_tokens": self._shape.context_tokens,
-            "weights": RANDOM_WEIGHTS,
-        }
+    def _parameters(self) -> int:
+        return sum(int(weights.numel()) for weights in self._model.parameters())
 
     def generate(self, prompt: Sequence[int], output_tokens: int) -> Generation:
         """Generate greedily; each token is waited for, as a server that streams must."""
+        self._connect()
         torch = self._torch
         sent_s = time.monotonic()
         stamps = []

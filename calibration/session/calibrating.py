@@ -1,23 +1,29 @@
-"""A whole session: preflight, warm-up, blocks of cells, lengths added where the fit is least certain."""
+"""A whole session: preflight, idle baselines, blocks of cells, lengths added where the fit is least certain."""
 
 import hashlib
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from calibration.meters.corrections import Correction
 from calibration.meters.protocol import Meter
-from calibration.meters.selftest import SelfTest
+from calibration.meters.selftest import QUICK_S, self_test
 from calibration.runtimes.generation import FORMULAS, Runtime
 from calibration.session.conditions import host, preflight, thermometer, wait_until_settled
 from calibration.session.measuring import Bench, Progress, idle_row, measure
-from calibration.session.plan import Cell, Plan, cells_of, first_lengths, next_length
-from calibration.session.store import Store
+from calibration.session.plan import Cell, Plan, added_lengths, cells_of, first_lengths, widest_interval
+from calibration.session.store import Store, mark_row
 
 _IDLE_S = 5.0
+_WARM_TOKENS = 2
+
+Settle = Callable[[], Mapping[str, Any]]
+"""Waits until the device's temperature is steady and returns what happened."""
 
 
 def calibrate(
@@ -26,79 +32,120 @@ def calibrate(
     folder: Path,
     plan: Plan,
     *,
-    self_test: SelfTest,
+    self_test_s: float = QUICK_S,
     model_file: Path | None = None,
     allowed: frozenset[str] = frozenset(),
-    described: Mapping[str, Any] | None = None,
+    correction: Correction | None = None,
+    settle: Settle | None = None,
     progress: Progress | None = None,
 ) -> Store:
     """Record a session into `folder`, or go on with the one there; returns the recording.
 
-    Cells already recorded are skipped, so that a killed session loses at most the cell in flight. `described` adds
-    to the manifest (device, quantization, power mode). Raises ValueError for conditions that preflight refuses, a
-    runtime that is not ready, and a recording of something else in `folder`.
+    Cells already recorded are skipped, so that a killed session loses at most the cell in flight. The device's power
+    is read idle before the runtime gets ready (a model in this process is not loaded then), idle with the model
+    loaded and warm, and idle after. `correction` is recorded, and applied by the fit. Raises ValueError for
+    conditions that preflight refuses, a runtime that is not ready, and a recording of something else in `folder`.
     """
     found = host()
     preflight(found, allowed=allowed)
+    if correction is not None:
+        correction.check(meter.name)
+    settle = settle or partial(wait_until_settled, thermometer())
+    bench = Bench(runtime=runtime, meter=meter, refresh_s=meter.refresh_s, plan=plan, session=f"{time.time_ns()}")
+    before = _idle(bench, "before", settle)
     report = runtime.report()
-    most = report.get("context_tokens")
-    if most and plan.most_prompt + max(plan.output_tokens) > most:
-        raise ValueError(
-            f"most_prompt {plan.most_prompt} + output {max(plan.output_tokens)} tokens: the server's context is {most}"
-        )
-    store = Store(folder=folder)
-    metered = {"name": meter.name, "scope": meter.scope, "covers": meter.covers, "self_test": self_test.as_json()}
-    known = {"host": found, "runtime": report, "meter": metered, "allowed": sorted(allowed), **(described or {})}
-    store.begin(_manifest(plan, known, model_file))
-    session = f"{time.time_ns()}"
-    bench = Bench(runtime=runtime, meter=meter, refresh_s=self_test.refresh_s, plan=plan, session=session)
+    _check_report(report, plan)
     _warm_up(bench)
-    _idle(bench, store, "before")
-    _blocks(bench, store, progress or (lambda *_: None))
-    _idle(bench, store, "after")
+    tested = self_test(meter, seconds=self_test_s, load=partial(_load, runtime))
+    metered = {"name": meter.name, "scope": meter.scope, "covers": meter.covers, "self_test": tested.as_json()}
+    metered["correction"] = None if correction is None else correction.as_json()
+    known = {"host": found, "runtime": report, "meter": metered, "allowed": sorted(allowed)}
+    store = Store(folder=folder)
+    store.begin(_manifest(plan, known, model_file))
+    bench = replace(bench, refresh_s=tested.refresh_s)
+    loaded = _idle(bench, "loaded", settle)
+    if before:
+        store.add(f"idle-{bench.session}", [*before, *loaded])
+    ended = _blocks(replace(bench, idle_w=_watts(loaded)), store, settle, progress or (lambda *_: None))
+    store.add(f"end-{bench.session}", [*_idle(bench, "after", settle), *ended])
     return store
 
 
-def _blocks(bench: Bench, store: Store, progress: Progress) -> None:
-    """Run the blocks; after each, a length is added where the fit is least certain."""
-    plan, began_s, fresh = bench.plan, time.monotonic(), 0
-    lengths = list(first_lengths(plan))
-    gate = thermometer()
-    for block in range(plan.blocks):
-        cells = cells_of(plan, lengths, block)
-        wait_until_settled(gate)
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """Where a session stands: its lengths, the cells of its blocks so far, how many it measured since it began."""
+
+    lengths: list[int]
+    began_s: float
+    planned: list[Cell]
+    fresh: int = 0
+
+    def left_s(self, n: int) -> float:
+        """Return the estimated seconds that `n` more cells take."""
+        return n * (time.monotonic() - self.began_s) / max(self.fresh, 1)
+
+
+def _blocks(bench: Bench, store: Store, settle: Settle, progress: Progress) -> list[dict[str, Any]]:
+    """Run blocks until the plan's are done and no length is wanted; returns the rows that say why it ended."""
+    plan = bench.plan
+    course = _Course(lengths=list(first_lengths(plan)), began_s=time.monotonic(), planned=[])
+    block, wanted = 0, True
+    while block < plan.blocks or wanted:
+        cells = cells_of(plan, course.lengths, block)
+        course.planned += cells
+        if not all(store.has(cell) for cell in cells):
+            gate = settle()
+            row = mark_row(f"gate-{block:03}", bench.session, kind="gate", block=block, **gate)
+            store.add(f"gate-{block:03}-{bench.session}", [row])
         for n, cell in enumerate(cells):
             if not store.has(cell):
-                if time.monotonic() - began_s > plan.budget_s:
-                    return
+                if time.monotonic() - course.began_s > plan.budget_s:
+                    return _ended(bench, store, course, f"the budget of {plan.budget_s:g} s is spent", block)
                 store.add(cell.key, measure(bench, cell))
-                fresh += 1
-            left = len(cells) * (plan.blocks - block) - n - 1
-            progress(
-                block * len(cells) + n + 1,
-                plan.blocks * len(cells),
-                left * (time.monotonic() - began_s) / max(fresh, 1),
-            )
-        added = _wanted(store, lengths, plan, block)
-        lengths = sorted({*lengths, *added})
+                course.fresh += 1
+            total = len(cells) * max(plan.blocks, block + 1)
+            done = block * len(cells) + n + 1
+            progress(done, total, course.left_s(total - done))
+        added = _wanted(store, course.lengths, plan, block)
+        course.lengths, wanted = sorted({*course.lengths, *added}), bool(added)
+        block += 1
+    return _ended(bench, store, course, "every cell is measured and no further length is wanted", block)
 
 
-def _wanted(store: Store, lengths: list[int], plan: Plan, block: int) -> tuple[int, ...]:
-    """Return the length to add after a block; none when the fit is good enough or impossible.
+def _ended(bench: Bench, store: Store, course: _Course, why: str, block: int) -> list[dict[str, Any]]:
+    """Return a row for each planned cell that is missing, and one that says why the session ended and how certain."""
+    later = [cell for b in range(block + 1, bench.plan.blocks) for cell in cells_of(bench.plan, course.lengths, b)]
+    missing = [cell for cell in [*course.planned, *later] if not store.has(cell)]
+    try:
+        P, seconds = _first_tokens(store, course.lengths, block)
+        width = widest_interval(P, seconds)
+        certain = f"the least certain prefill is known within {width:.1%}, asked for {bench.plan.precision:.1%}"
+    except ValueError as error:
+        certain = f"how certain the prefill is cannot be said ({error})"
+    rows = [mark_row(c.key, bench.session, kind="missing", block=c.block, reason=why) for c in missing]
+    return [*rows, mark_row("end", bench.session, kind="end", reason=f"{why}; {certain}")]
 
-    Only blocks up to that one are looked at, so that a resumed session decides as the first did.
-    """
+
+def _first_tokens(store: Store, lengths: Sequence[int], block: int) -> tuple[list[int], list[float]]:
+    """Return prompt lengths and TTFTs of good lone requests in blocks up to one; all of `lengths` are there."""
     rows = store.read()
     good = rows[(rows["kind"] == "request") & (rows["fault"] == "") & (rows["concurrency"] == 1)]
     good = good[good["asked_prompt_tokens"].isin(lengths) & (good["block"] <= block)]
     if good["asked_prompt_tokens"].nunique() < len(lengths):
-        return ()
+        raise ValueError("a length has no good request")
+    ttft_s = (good["first_token_s"] - good["sent_s"]).to_numpy(dtype=np.float64)
+    return good["asked_prompt_tokens"].to_list(), ttft_s.tolist()
+
+
+def _wanted(store: Store, lengths: list[int], plan: Plan, block: int) -> tuple[int, ...]:
+    """Return the lengths to add after a block; none when the fit is good enough or impossible.
+
+    Only blocks up to that one are looked at, so that a resumed session decides as the first did.
+    """
     try:
-        ttft_s = (good["first_token_s"] - good["sent_s"]).to_numpy(dtype=np.float64)
-        found = next_length(good["asked_prompt_tokens"].to_list(), ttft_s.tolist(), plan.precision)
+        return added_lengths(*_first_tokens(store, lengths, block), plan.precision, plan.most_lengths)
     except ValueError:
         return ()
-    return () if found is None else (found,)
 
 
 def _warm_up(bench: Bench) -> None:
@@ -106,16 +153,42 @@ def _warm_up(bench: Bench) -> None:
     rng = np.random.default_rng()
     high = bench.runtime.vocabulary
     for P in (bench.plan.least_prompt, bench.plan.most_prompt):
-        generation = bench.runtime.generate(rng.integers(high // 4, high, P).tolist(), 2)
+        generation = bench.runtime.generate(rng.integers(high // 4, high, P).tolist(), _WARM_TOKENS)
         if generation.fault:
             raise ValueError(f"the runtime does not do as asked in the warm-up, {generation.fault}")
 
 
-def _idle(bench: Bench, store: Store, when: str) -> None:
-    key = f"idle-{when}-{bench.session}"
-    if bench.meter.scope is not None:
-        cell = Cell(block=-1 if when == "before" else 999, prompt_tokens=0, output_tokens=0, concurrency=0)
-        store.add(key, [idle_row(bench, cell, max(_IDLE_S, 50 * (bench.refresh_s or 0.0)))])
+def _load(runtime: Runtime) -> None:
+    """Keep the device that is measured busy for a moment."""
+    rng = np.random.default_rng()
+    runtime.generate(rng.integers(runtime.vocabulary // 4, runtime.vocabulary, 32).tolist(), 16)
+
+
+def _idle(bench: Bench, when: str, settle: Settle) -> list[dict[str, Any]]:
+    """Return the row of an idle window once the device is settled; no row without a meter."""
+    if bench.meter.scope is None:
+        return []
+    settle()
+    return [idle_row(bench, f"idle-{when}", max(_IDLE_S, 50 * (bench.refresh_s or 0.0)))]
+
+
+def _watts(idle: Sequence[Mapping[str, Any]]) -> float | None:
+    if not idle or idle[0]["energy_j"] is None:
+        return None
+    return float(idle[0]["energy_j"] / (idle[0]["finished_s"] - idle[0]["sent_s"]))
+
+
+def _check_report(report: Mapping[str, Any], plan: Plan) -> None:
+    most, slots = report.get("context_tokens"), report.get("slots")
+    if most and plan.most_prompt + max(plan.output_tokens) > most:
+        raise ValueError(
+            f"most_prompt {plan.most_prompt} + output {max(plan.output_tokens)} tokens: the server's context is {most}"
+        )
+    if slots and max(plan.concurrency) > slots:
+        raise ValueError(
+            f"concurrency {max(plan.concurrency)}: the server has {slots} slots, so requests would wait for each "
+            "other; ask for fewer, or start it with more"
+        )
 
 
 def _manifest(plan: Plan, known: Mapping[str, Any], model_file: Path | None) -> dict[str, Any]:

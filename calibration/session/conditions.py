@@ -71,10 +71,11 @@ def wait_until_settled(
 ) -> dict[str, Any]:
     """Wait until the temperature's slope is under 1 °C a minute; returns what happened, for the recording.
 
-    The slope is a straight line's over the last 20 seconds. After `most_s` the wait ends and says so.
+    The slope is a straight line's over the last 20 seconds. After `most_s` the wait ends and says so. The keys are
+    those of a recording's rows: reason, temperature_c, slope_c_per_s.
     """
     if read is None:
-        return {"gate": "no thermometer"}
+        return {"reason": "no thermometer"}
     at_s: list[float] = []
     celsius: list[float] = []
     while True:
@@ -85,7 +86,8 @@ def wait_until_settled(
             slope = float(np.polyfit(at_s[-n:], celsius[-n:], 1)[0])
             settled = abs(slope) < MOST_SLOPE_C_PER_S
             if settled or at_s[-1] >= most_s:
-                return {"gate": "settled" if settled else "not settled", "c_per_s": slope, "temperature_c": celsius[-1]}
+                reason = "settled" if settled else "not settled"
+                return {"reason": reason, "temperature_c": celsius[-1], "slope_c_per_s": slope}
         sleep(_LOOK_S)
 
 

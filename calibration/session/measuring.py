@@ -12,7 +12,7 @@ from calibration.meters.protocol import Meter
 from calibration.meters.sampling import Sampling
 from calibration.runtimes.generation import Generation, Runtime
 from calibration.session.plan import Cell, Plan
-from calibration.session.store import request_row, window_row
+from calibration.session.store import mark_row, request_row, window_row
 
 LEAST_UPDATES = 50
 """Sensor updates that an energy window must hold."""
@@ -20,19 +20,24 @@ LEAST_UPDATES = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What measures: a runtime, a meter with its refresh period, the plan, and the name of this session."""
+    """What measures: a runtime, a meter with its refresh period, the plan, and the name of this session.
+
+    `idle_w` is the power of the loaded device before the first cell; None where it is not known.
+    """
 
     runtime: Runtime
     meter: Meter
     refresh_s: float | None
     plan: Plan
     session: str
+    idle_w: float | None = None
 
 
 def measure(bench: Bench, cell: Cell) -> list[dict[str, Any]]:
     """Return the rows of one cell: requests until their interval is tight, then an energy window if there is a meter.
 
-    A fault ends the cell; its row says what happened.
+    Side by side only generations have a window: their prefills cost what lone ones do. A fault ends the cell; its row
+    says what happened.
     """
     prompts = fresh_prompts(bench, cell)
     rows: list[dict[str, Any]] = []
@@ -45,18 +50,20 @@ def measure(bench: Bench, cell: Cell) -> list[dict[str, Any]]:
         seconds.append(float(np.median([g.finished_s - g.sent_s for g in batch if g.finished_s is not None])))
         if repeat + 1 >= bench.plan.repeats and tight(seconds, bench.plan.precision):
             break
-    if bench.meter.scope is not None and cell.concurrency == 1:
+    if bench.meter.scope is not None:
         rows += _window(bench, cell, prompts)
     return rows
 
 
-def idle_row(bench: Bench, cell: Cell, seconds: float) -> dict[str, Any]:
-    """Return a window in which nothing is asked of the loaded server."""
+def idle_row(bench: Bench, name: str, seconds: float) -> dict[str, Any]:
+    """Return a window in which nothing is asked."""
     with Sampling(bench.meter, refresh_s=bench.refresh_s) as sampling:
         begin_s = time.monotonic()
         time.sleep(seconds)
         end_s = time.monotonic()
-    return _row(bench, cell, sampling, kind="idle", begin_s=begin_s, end_s=end_s, n_requests=0, fault="")
+    found = sampling.energy_of(begin_s, end_s)
+    energy: dict[str, Any] = {"energy_j": found.joules, "energy_source": found.source, "reason": found.reason}
+    return mark_row(name, bench.session, kind="idle", sent_s=begin_s, finished_s=end_s, n_requests=0, **energy)
 
 
 def tight(seconds: list[float], precision: float) -> bool:
@@ -91,23 +98,26 @@ def _window(bench: Bench, cell: Cell, prompts: Iterator[list[int]]) -> list[dict
     with Sampling(bench.meter, refresh_s=bench.refresh_s) as sampling:
         begin_s = time.monotonic()
         while time.monotonic() < begin_s + least_s and not fault:
-            fault = bench.runtime.generate(next(prompts), cell.output_tokens).fault
-            n += 1
+            batch = side_by_side(bench.runtime, prompts, cell)
+            fault = next((generation.fault for generation in batch if generation.fault), "")
+            n += len(batch)
         end_s = time.monotonic()
-    return [_row(bench, cell, sampling, kind="window", begin_s=begin_s, end_s=end_s, n_requests=n, fault=fault)]
-
-
-def _row(bench: Bench, cell: Cell, sampling: Sampling, *, fault: str, **window: Any) -> dict[str, Any]:
-    energy = sampling.energy_of(window["begin_s"], window["end_s"])
-    return window_row(
+    found = sampling.energy_of(begin_s, end_s)
+    known = found.joules is not None and bench.idle_w is not None
+    row = window_row(
         cell,
         bench.session,
-        **window,
-        energy_j=energy.joules,
-        energy_source=energy.source,
-        reason=energy.reason,
+        kind="window",
+        begin_s=begin_s,
+        end_s=end_s,
+        n_requests=n,
+        energy_j=found.joules,
+        net_energy_j=(found.joules or 0.0) - (bench.idle_w or 0.0) * (end_s - begin_s) if known else None,
+        energy_source=found.source,
+        reason=found.reason,
         fault=fault,
     )
+    return [row]
 
 
 Progress = Callable[[int, int, float], None]

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from calibration.fit import fit_relative, prefill_terms
+from calibration.fit import Fit, Floats, fit_relative, prefill_terms
 
 MOST_LENGTHS = 8
 FIRST_LENGTHS = 4
@@ -32,7 +33,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a session is asked to do; lengths in tokens, precision as a relative half-width of a 90 % interval."""
+    """What a session is asked to do; lengths in tokens, precision as a relative half-width of a 90 % interval.
+
+    At most `most_lengths` prompt lengths are measured; with FIRST_LENGTHS none is added to the first ones.
+    """
 
     least_prompt: int = 32
     most_prompt: int = 2048
@@ -42,6 +46,7 @@ class Plan:
     repeats: int = 5
     most_repeats: int = 15
     precision: float = 0.05
+    most_lengths: int = MOST_LENGTHS
     budget_s: float = 600.0
     window_s: float = 5.0
     seed: int = 0
@@ -50,6 +55,8 @@ class Plan:
         for key in ("least_prompt", "blocks", "repeats"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}: found {getattr(self, key)}, must be at least 1")
+        if not FIRST_LENGTHS <= self.most_lengths <= MOST_LENGTHS:
+            raise ValueError(f"most_lengths: found {self.most_lengths}, must be {FIRST_LENGTHS} to {MOST_LENGTHS}")
         if self.most_prompt <= self.least_prompt:
             raise ValueError(f"most_prompt: found {self.most_prompt}, must be above least_prompt {self.least_prompt}")
         if min(self.output_tokens) < 2 or min(self.concurrency) < 1:
@@ -80,22 +87,55 @@ def cells_of(plan: Plan, lengths: Sequence[int], block: int) -> list[Cell]:
     return [cells[i] for i in order.tolist()]
 
 
-def next_length(prompt_tokens: Sequence[int], seconds: Sequence[float], precision: float) -> int | None:
-    """Return the length whose predicted prefill time is least certain, or None when all are within `precision`.
+def added_lengths(
+    prompt_tokens: Sequence[int], seconds: Sequence[float], precision: float, most: int = MOST_LENGTHS
+) -> tuple[int, ...]:
+    """Return the lengths to measure beside those measured, `most` in all; none when the fit is certain enough.
 
-    Candidates lie half way (in the logarithm) between lengths measured; the interval is the fit's own, 1.645 times
-    the standard error of the prediction, relative to it. At most MOST_LENGTHS lengths are ever measured.
+    The length whose predicted prefill is least certain comes first. It is then taken as measured, as often and with
+    the same scatter as the others, and the next is sought, until every prediction would be within `precision`.
     """
-    lengths = np.unique(prompt_tokens)
-    if len(lengths) >= MOST_LENGTHS:
-        return None
+    lengths = np.unique(prompt_tokens).tolist()
     fit = fit_relative(prefill_terms(prompt_tokens), seconds)
-    candidates = np.unique(np.round(np.sqrt(lengths[1:] * lengths[:-1].astype(np.float64))).astype(int))
-    candidates = candidates[~np.isin(candidates, lengths)]
-    terms = prefill_terms(candidates)
+    repeats = len(prompt_tokens) / len(lengths)
     covariance = np.nan_to_num(fit.covariance)  # a coefficient held at 0 has no spread
+    added: list[int] = []
+    while len(lengths) < most:
+        between = _between(lengths)
+        widths = _widths(between, fit, covariance, repeats)
+        if not len(between) or widths.max() <= precision:
+            break
+        added.append(int(between[np.argmax(widths)]))
+        lengths = sorted([*lengths, added[-1]])
+        covariance = _measured_too(covariance, fit, added[-1], repeats)
+    return tuple(added)
+
+
+def widest_interval(prompt_tokens: Sequence[int], seconds: Sequence[float]) -> float:
+    """Return the relative half-width of the least certain prediction at and between the lengths measured."""
+    lengths = np.unique(prompt_tokens)
+    fit = fit_relative(prefill_terms(prompt_tokens), seconds)
+    at = np.concatenate([lengths, _between(lengths.tolist())])
+    return float(_widths(at, fit, np.nan_to_num(fit.covariance), len(prompt_tokens) / len(lengths)).max())
+
+
+def _between(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Return the lengths half way, in the logarithm, between neighbours."""
+    known = np.array(lengths, dtype=np.float64)
+    middles = np.unique(np.round(np.sqrt(known[1:] * known[:-1])).astype(np.int64))
+    return middles[~np.isin(middles, known)]
+
+
+def _widths(prompt_tokens: NDArray[np.int64], fit: Fit, covariance: Floats, repeats: float) -> Floats:
+    """Return half-widths of 90 % intervals relative to the predictions: of the fit, and of a median of `repeats`."""
+    terms = prefill_terms(prompt_tokens)
     spread = np.sqrt(np.einsum("np,pq,nq->n", terms, covariance, terms)) / (terms @ fit.coefficients)
-    widths = 1.645 * np.hypot(spread, fit.scale / np.sqrt(len(prompt_tokens) / len(lengths)))
-    if not len(candidates) or widths.max() <= precision:
-        return None
-    return int(candidates[np.argmax(widths)])
+    return np.asarray(1.645 * np.hypot(spread, fit.scale / np.sqrt(repeats)))
+
+
+def _measured_too(covariance: Floats, fit: Fit, prompt_tokens: int, repeats: float) -> Floats:
+    """Return the covariance with `repeats` more rows at a length (Sherman and Morrison, 1950)."""
+    row = prefill_terms([prompt_tokens])[0]
+    variance = (fit.scale * float(row @ fit.coefficients)) ** 2 / repeats
+    gain = covariance @ row
+    return np.asarray(covariance - np.outer(gain, gain) / (variance + float(row @ gain)))

@@ -21,7 +21,7 @@ _CELL = pa.schema(
         ("session", pa.string()),
         ("block", pa.int32()),
         ("concurrency", pa.int32()),
-        ("kind", pa.string()),  # request, window or idle
+        ("kind", pa.string()),  # request, window, idle, gate, missing or end
         ("repeat", pa.int32()),
         ("asked_prompt_tokens", pa.int64()),
         ("asked_output_tokens", pa.int64()),
@@ -35,9 +35,12 @@ _CELL = pa.schema(
         ("server_prefill_s", pa.float64()),
         ("server_decode_s", pa.float64()),
         ("n_requests", pa.int64()),  # of a window
-        ("energy_j", pa.float64()),
+        ("energy_j", pa.float64()),  # gross, as the meter reads it
+        ("net_energy_j", pa.float64()),  # less the loaded, idle device's power over the window
         ("energy_source", pa.string()),
-        ("reason", pa.string()),  # why a window has no energy
+        ("temperature_c", pa.float64()),  # of a gate, as its slope
+        ("slope_c_per_s", pa.float64()),
+        ("reason", pa.string()),  # why a window has no energy, a gate did not settle, a cell is missing, it ended
         ("fault", pa.string()),
     ]
 )
@@ -117,7 +120,7 @@ def request_row(cell: Cell, session: str, repeat: int, generation: Generation) -
 def window_row(
     cell: Cell, session: str, *, kind: str, begin_s: float, end_s: float, n_requests: int, **energy: Any
 ) -> dict[str, Any]:
-    """Return an energy window as a row of a recording; `energy` has energy_j, energy_source, reason and fault."""
+    """Return an energy window as a row; `energy` has energy_j, net_energy_j, energy_source, reason and fault."""
     return {
         **_origin(cell, session),
         "kind": kind,
@@ -129,6 +132,12 @@ def window_row(
         "n_requests": n_requests,
         **energy,
     }
+
+
+def mark_row(name: str, session: str, *, kind: str, block: int = -1, **values: Any) -> dict[str, Any]:
+    """Return a row that is of no cell: the session idle, a thermal gate, a cell that is missing, the end."""
+    mark = {"cell": name, "session": session, "block": block, "concurrency": 0, "kind": kind, "repeat": 0, "fault": ""}
+    return {**mark, "asked_prompt_tokens": 0, "asked_output_tokens": 0, **values}
 
 
 def _origin(cell: Cell, session: str) -> dict[str, Any]:

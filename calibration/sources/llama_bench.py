@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.sessions import Sessions
+from calibration.sessions import Sessions, no_joules
 from calibration.sources.csv_table import source_of
 
 
@@ -31,7 +31,8 @@ def read_llama_bench(path: Path) -> Sessions:
         source=source_of(path),
         manifest=_manifest(first),
         requests=pd.DataFrame(rows),
-        windows=pd.DataFrame(columns=["asked_prompt_tokens", "asked_output_tokens", "session", "block", "request_j"]),
+        prefill_j=no_joules(),
+        decode_j=no_joules(),
         idle_w=None,
         refused=({"n": both, "reason": "prompt and generation in one test: parts cannot be told apart"},)
         if both

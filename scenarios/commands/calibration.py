@@ -13,6 +13,9 @@ from rich.progress import Progress, TimeRemainingColumn
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
+    from calibration.profile import Profile
+    from calibration.runtimes.generation import Runtime
+    from calibration.session.store import Store
     from calibration.sessions import Sessions
 
 __all__ = ["register"]
@@ -60,13 +63,31 @@ def meters_test(
     raise typer.Exit(1 if result.warnings and result.source != "none" else 0)
 
 
+@meters.command("corrections")
+def meters_corrections() -> None:
+    """List the known biases of meters; none is applied unless `moe2 calibrate --correction` or `fit` is told to."""
+    from calibration.meters.corrections import CORRECTIONS
+
+    for found in CORRECTIONS:
+        print(f"{found.name}: joules under load x {found.loaded:g} (± {found.uncertainty:.0%}), idle x {found.idle:g}")
+        print(f"  for {found.meter}; {found.source}")
+
+
 def calibrate_(  # noqa: PLR0917 - the command line's options
     out: Annotated[Path, typer.Option(help="Folder of the recording; one that is there is continued.")],
-    url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint that takes token ids.")],
+    url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint that takes token ids.")] = None,
+    transformers: Annotated[
+        str | None, typer.Option(help="Or a model in this process, weights random: a known model, or a config.json.")
+    ] = None,
+    torch_device: Annotated[str, typer.Option(help="Its device: auto, cpu, cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Its numbers: auto, float32, float16, bfloat16.")] = "auto",
     model: Annotated[str | None, typer.Option(help="Model, where the endpoint serves several.")] = None,
     model_file: Annotated[Path | None, typer.Option(help="File of the weights; its hash is recorded.")] = None,
     meter: MeterKind = "auto",
     rails: Rails = "",
+    correction: Annotated[
+        str | None, typer.Option(help="Correct the meter's known bias: see `moe2 meters corrections`.")
+    ] = None,
     least_prompt: Annotated[int, typer.Option(min=1, help="Shortest prompt in tokens.")] = 32,
     most_prompt: Annotated[int, typer.Option(min=2, help="Longest prompt in tokens.")] = 2048,
     output: Annotated[str, typer.Option(help="Output lengths, joined by commas.")] = "16,64",
@@ -76,13 +97,14 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     seed: Annotated[int, typer.Option(help="Seed of the order of cells and of prompts.")] = 0,
     allow: Annotated[str, typer.Option(help="Preflight checks to let pass, joined by commas; recorded.")] = "",
 ) -> None:
-    """Measure latency and energy of a served model against prompt length; resumes where it was killed.
+    """Measure latency and energy of a model against prompt length; resumes where it was killed.
 
-    Example: moe2 calibrate --url http://127.0.0.1:8080 --out recordings/orin
+    Examples: moe2 calibrate --url http://127.0.0.1:8080 --out recordings/orin
+
+    moe2 calibrate --transformers llama-3.2-1b --most-prompt 512 --out recordings/here
     """
+    from calibration.meters.corrections import correction_named
     from calibration.meters.opening import open_meter
-    from calibration.meters.selftest import QUICK_S, self_test
-    from calibration.runtimes.endpoint import Endpoint
     from calibration.session.calibrating import calibrate
     from calibration.session.plan import Plan
 
@@ -98,22 +120,50 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
             budget_s=budget_s,
             seed=seed,
         )
+        runtime = _runtime(url, model, transformers, torch_device, dtype)
         found = open_meter(meter, rails=_words(rails))
         store = calibrate(
-            Endpoint(url, model),
+            runtime,
             found,
             out,
             plan,
-            self_test=self_test(found, seconds=QUICK_S),
             model_file=model_file,
             allowed=frozenset(_words(allow)),
+            correction=None if correction is None else correction_named(correction),
             progress=lambda done, total, _: bar.update(task, completed=done, total=total),
         )
         found.close()
+        runtime.close()
+    _tell_recording(store, out)
+
+
+def _runtime(url: str | None, model: str | None, transformers: str | None, torch_device: str, dtype: str) -> Runtime:
+    """Return the endpoint or the model in this process, whichever was asked for."""
+    from calibration.architectures import architecture_of, read_architecture
+    from calibration.runtimes.endpoint import Endpoint
+    from calibration.runtimes.random_transformer import RandomTransformer
+
+    if (url is None) == (transformers is None):
+        raise ValueError("what is measured? give one of --url (a server) and --transformers (a model in this process)")
+    if url is not None:
+        return Endpoint(url, model)
+    shape = str(transformers)
+    found = read_architecture(Path(shape)) if shape.endswith(".json") else architecture_of(shape)
+    return RandomTransformer(found, device=torch_device, dtype=dtype)
+
+
+def _tell_recording(store: Store, out: Path) -> None:
+    """Print what a recording holds, what it lacks and how it ended."""
     rows = store.read()
     asked = rows[rows["kind"] == "request"]
     faults = int((asked["fault"] != "").sum())
-    print(f"{len(store.keys())} cells, {len(asked)} requests, {faults} with faults, in {out}")
+    print(f"{asked['cell'].nunique()} cells, {len(asked)} requests, {faults} with faults, in {out}")
+    last = rows[rows["session"] == rows["session"].max()]
+    for row in last[last["kind"] == "end"].to_dict("records"):
+        print(f"it ended as {row['reason']}")
+    missing = sorted(set(last[last["kind"] == "missing"]["cell"]))
+    if missing:
+        print(f"missing are {', '.join(missing)}; the same command goes on with them")
     print(f"next: moe2 fit {out} --out profiles")
 
 
@@ -122,7 +172,10 @@ def fit_(  # noqa: PLR0917 - the command line's options
     out: Annotated[Path, typer.Option(help="Folder for the profiles.")],
     device: Annotated[str | None, typer.Option(help="Device, where the files do not name it.")] = None,
     model: Annotated[str | None, typer.Option(help="Model, where the files do not name it.")] = None,
-    quantization: Annotated[str, typer.Option(help="Precision of the weights, likewise.")] = "bf16",
+    quantization: Annotated[
+        str | None, typer.Option(help="Precision of the weights, likewise; bf16 where nothing is told.")
+    ] = None,
+    correction: Annotated[str | None, typer.Option(help="Correct the meter's known bias, if not recorded.")] = None,
     figure: Annotated[bool, typer.Option(help="Draw data, fit, band and residuals beside each profile.")] = True,
 ) -> None:
     """Fit the cost models of recordings and write a profile for each model.
@@ -133,27 +186,58 @@ def fit_(  # noqa: PLR0917 - the command line's options
 
     Example: moe2 fit prefill.csv decode.csv --out profiles
     """
-    from calibration.fitting import device_slug, fit_recording, fit_summary
-    from calibration.profile import file_name, write_profile
-    from calibration.session_profile import session_profile
+    from calibration.fitting import fit_recording, fit_summary
     from scenarios.commands.terminal import print_fits
 
     with bad_input():
         sessions = _sessions(recordings, device, model)
         if sessions is None:
-            found = fit_recording(recordings, out, device=device, model=model, quantization=quantization)
+            found = fit_recording(recordings, out, device=device, model=model, quantization=quantization or "bf16")
         else:
-            named = device_slug(device or str(sessions.manifest["device"])), model or _stem(sessions.manifest["model"])
-            profile = session_profile(sessions, name=f"{named[0]}/{named[1]}/{quantization}", quantization=quantization)
-            out.mkdir(parents=True, exist_ok=True)
-            write_profile(profile, out / file_name(profile.name))
-            found = [profile]
-            if figure:
-                from scenarios.figures.profile_diagnostics import draw_diagnostics
-
-                print(draw_diagnostics(profile, sessions, out))
+            found = [_fit_sessions(sessions, out, (device, model, quantization), correction, draw=figure)]
     print_fits(fit_summary(found))
+    for profile in found:
+        for row in profile.evidence.get("refused_rows", ()):
+            print(f"refused: {row['n']} rows, {row['reason']}")
+        missing = profile.evidence.get("missing_cells", ())
+        if missing:
+            print(f"missing, as the session ended before: {', '.join(missing)}")
+        for why in profile.evidence.get("ended", ()):
+            print(f"session: {why}")
     print(f"{len(found)} profiles in {out}")
+
+
+def _fit_sessions(
+    sessions: Sessions,
+    out: Path,
+    told: tuple[str | None, str | None, str | None],
+    correction: str | None,
+    *,
+    draw: bool,
+) -> Profile:
+    """Fit and write one profile, with its figure; `told` are device, model and quantisation of the command line."""
+    from dataclasses import replace
+
+    from calibration.fitting import device_slug
+    from calibration.meters.corrections import correction_named
+    from calibration.profile import file_name, write_profile
+    from calibration.session_profile import session_profile
+
+    device, model, quantization = told
+    if correction is not None and sessions.correction is None:
+        asked = correction_named(correction)
+        asked.check(str(sessions.manifest["meter"]["name"]))
+        sessions = replace(sessions, correction=asked)
+    weights = quantization or sessions.manifest["runtime"].get("quantization") or "bf16"
+    named = device_slug(device or str(sessions.manifest["device"])), model or _stem(sessions.manifest["model"])
+    profile = session_profile(sessions, name=f"{named[0]}/{named[1]}/{weights}", quantization=weights)
+    out.mkdir(parents=True, exist_ok=True)
+    write_profile(profile, out / file_name(profile.name))
+    if draw:
+        from scenarios.figures.profile_diagnostics import draw_diagnostics
+
+        print(draw_diagnostics(profile, sessions, out))
+    return profile
 
 
 def export_(
@@ -253,4 +337,6 @@ def _shown(value: Any) -> str:
 
 
 def _stem(model: Any) -> str:
-    return Path(str(model)).stem.lower()
+    """Return a short name of a model: of a file its stem, of a name that only holds dots all of it."""
+    path = Path(str(model))
+    return (path.stem if path.suffix in {".gguf", ".bin", ".safetensors"} else path.name).lower()

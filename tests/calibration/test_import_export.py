@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from fault_server import fault_server
-from test_session import PLAN, record
+from test_session import PLAN, record, requests_of
 
 from calibration.session_profile import session_profile
 from calibration.sources.aiperf import read_aiperf, write_aiperf
@@ -53,7 +53,7 @@ def test_llama_bench_gives_its_coefficients_back(tmp_path):
 def test_aiperf_records_go_out_and_come_back(tmp_path):
     """A recording written as AIPerf's records and read again has the same instants, lengths and faults."""
     with fault_server("lying output", ok_first=10) as address:
-        frame = record(tmp_path / "r", address, PLAN).read()
+        frame = requests_of(record(tmp_path / "r", address, PLAN))
     n = write_aiperf(tmp_path / "r", tmp_path / "profile_export.jsonl")
     back = read_aiperf(tmp_path / "profile_export.jsonl", device="a CPU", model="small")
     good = frame[frame["fault"] == ""].sort_values("sent_s")

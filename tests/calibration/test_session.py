@@ -5,41 +5,51 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from fault_server import fault_server
+from law_runtime import LawRuntime
 
 from calibration.meters.protocol import NoMeter, Reading
-from calibration.meters.selftest import self_test
 from calibration.runtimes.endpoint import Endpoint
 from calibration.session.calibrating import calibrate
 from calibration.session.conditions import preflight, wait_until_settled
-from calibration.session.plan import MOST_LENGTHS, Plan, cells_of, first_lengths, next_length
+from calibration.session.measuring import Bench, measure
+from calibration.session.plan import MOST_LENGTHS, Plan, added_lengths, cells_of, first_lengths
 from calibration.session.store import Store
+from calibration.sessions import read_sessions
 
-PLAN = Plan(least_prompt=8, most_prompt=64, output_tokens=(4,), blocks=2, repeats=2, most_repeats=2)
+PLAN = Plan(
+    least_prompt=8, most_prompt=64, output_tokens=(4,), blocks=2, repeats=2, most_repeats=2, most_lengths=4
+)  # a busy machine would else ask for more
 
 
 def record(folder: Path, address: str, plan: Plan = PLAN, meter=None, *, stall_s=0.5, **options) -> Store:
-    meter = meter or NoMeter()
     endpoint = Endpoint(address, stall_s=stall_s)
+    at_once = {"self_test_s": 0.3, "settle": lambda: {"reason": "no thermometer"}}
     try:
-        return calibrate(endpoint, meter, folder, plan, self_test=self_test(meter, seconds=0.3), **options)
+        return calibrate(endpoint, meter or NoMeter(), folder, plan, **{**at_once, **options})
     finally:
         endpoint.close()
+
+
+def requests_of(store):
+    frame = store.read()
+    return frame[frame["kind"] == "request"]
 
 
 def test_a_session_holds_every_cell_once(tmp_path):
     """Each block has each length and output once, in an order of its own; energies are null without a meter."""
     with fault_server("none") as address:
         store = record(tmp_path, address)
-        frame = store.read()
-        again = record(tmp_path, address)  # nothing left to do
-    assert len(store.keys()) >= 2 * 4 * 2
-    assert again.keys() == store.keys()
+        frame = requests_of(store)
+        record(tmp_path, address)  # nothing left to do
+    assert len(set(frame["cell"])) == 2 * 4 * 2
+    assert len(requests_of(store)) == len(frame)
     assert not frame.duplicated(["cell", "repeat"]).any()
     assert (frame["fault"] == "").all()
     assert frame["energy_j"].isna().all()
@@ -64,13 +74,13 @@ def test_a_recording_of_something_else_is_not_continued(tmp_path):
 )
 def test_faults_in_a_session_are_rows(tmp_path, fault, told):
     """A server that goes wrong after the warm-up leaves rows that say how; the session goes on and nothing is lost."""
-    plan = Plan(least_prompt=8, most_prompt=16, output_tokens=(4,), blocks=1, repeats=2, most_repeats=2)
+    plan = replace(PLAN, most_prompt=16, blocks=1)
     with fault_server(fault, ok_first=4) as address:
         frame = record(tmp_path, address, plan).read()
     faults = frame[frame["fault"] != ""]
     assert len(faults) >= 3
     assert faults["fault"].str.startswith(told).mean() > 0.4
-    assert set(frame["cell"]) == {c.key for c in cells_of(plan, first_lengths(plan), 0)}
+    assert {c.key for c in cells_of(plan, first_lengths(plan), 0)} <= set(frame[frame["kind"] == "request"]["cell"])
 
 
 class LittleMeter:
@@ -94,17 +104,28 @@ class LittleMeter:
 def test_energy_is_of_windows_and_a_meter_that_goes_is_told(tmp_path, monkeypatch):
     """Windows of distinct requests carry joules of at least the stated time; a meter that goes leaves the reason."""
     monkeypatch.setattr("calibration.session.calibrating._IDLE_S", 0.3)
-    plan = Plan(least_prompt=8, most_prompt=16, output_tokens=(4,), blocks=1, repeats=1, most_repeats=1, window_s=0.3)
+    plan = Plan(
+        least_prompt=8,
+        most_prompt=16,
+        output_tokens=(4,),
+        blocks=1,
+        repeats=1,
+        most_repeats=1,
+        window_s=0.3,
+        most_lengths=4,
+    )
     with fault_server("none", token_s=0.002) as address:
         frame = record(tmp_path / "good", address, plan, LittleMeter()).read()
         gone = record(tmp_path / "gone", address, plan, LittleMeter(dies_after=300)).read()
     windows = frame[frame["kind"] == "window"]
     seconds = windows["finished_s"] - windows["sent_s"]
-    assert len(windows) == 2 * (len(set(frame["asked_prompt_tokens"]) - {0}))
+    assert len(windows) == 2 * 4
     assert (seconds >= 0.3).all()
     assert (windows["n_requests"] > 3).all()
     assert (windows["energy_j"] / seconds).to_list() == pytest.approx([40.05] * len(windows), rel=0.01)
-    assert list(frame[frame["kind"] == "idle"]["block"].sort_values()) == [-1, 999]
+    idle = frame[frame["kind"] == "idle"]
+    assert sorted(idle["cell"]) == ["idle-after", "idle-before", "idle-loaded"]
+    assert (windows["net_energy_j"] / seconds).to_list() == pytest.approx([0.0] * len(windows), abs=0.1)
     assert gone[gone["kind"] == "idle"]["reason"].str.contains("gone").any()
 
 
@@ -136,8 +157,8 @@ def test_killed_at_any_moment_it_resumes_without_a_duplicate(tmp_path):
             child.wait()
             kills += 1
             assert len(store.keys()) >= known + 3
-            assert not store.read().duplicated(["cell", "repeat"]).any()
-    frame = Store(folder=tmp_path).read()
+            assert not requests_of(store).duplicated(["cell", "repeat"]).any()
+    frame = requests_of(Store(folder=tmp_path))
     assert kills >= 3
     assert child.returncode == 0
     assert not frame.duplicated(["cell", "repeat"]).any()
@@ -146,17 +167,75 @@ def test_killed_at_any_moment_it_resumes_without_a_duplicate(tmp_path):
 
 
 def test_lengths_are_added_where_the_fit_is_least_certain():
-    """A precise fit asks for nothing; a noisy one asks between measured lengths, up to eight lengths in all."""
+    """A precise fit asks for nothing; a noisy one for as many lengths as bring it within the target, eight in all."""
     lengths = [32, 128, 512, 2048]
     P = pd.Series(lengths * 6)
     exact = (0.01 + 1e-4 * P).tolist()
-    assert next_length(P.tolist(), exact, 0.05) is None
+    assert added_lengths(P.tolist(), exact, 0.05) == ()
     noisy = [s * (1 + 0.3 * (-1) ** n) for n, s in enumerate(exact)]
-    added = next_length(P.tolist(), noisy, 0.05)
-    assert added is not None
-    assert 32 < added < 2048
+    all_of_them = added_lengths(P.tolist(), noisy, 0.05)
+    assert len(all_of_them) == MOST_LENGTHS - len(lengths)
+    assert all(32 < added < 2048 for added in all_of_them)
+    asked = [added_lengths(P.tolist(), noisy, precision) for precision in np.linspace(0.05, 0.6, 50)]
+    assert all(found == all_of_them[: len(found)] for found in asked)
+    assert {len(found) for found in asked} >= {0, 1, 4}
     many = list(range(100, 100 * (MOST_LENGTHS + 1), 100))
-    assert next_length(many * 2, noisy[: 2 * len(many)], 0.001) is None
+    assert added_lengths(many * 2, noisy[: 2 * len(many)], 0.001) == ()
+
+
+def law_session(folder, plan, **runtime):
+    settled = {"reason": "settled", "temperature_c": 40.0, "slope_c_per_s": 0.001}
+    return calibrate(LawRuntime(**runtime), NoMeter(), folder, plan, self_test_s=0.1, settle=lambda: settled)
+
+
+def test_a_session_goes_on_until_it_is_certain(tmp_path):
+    """A noisy device gets several more lengths at once, up to eight, each in every later block; a quiet one none.
+
+    The last row says why the session ended and how certain it is; every block has its thermal gate.
+    """
+    plan = Plan(least_prompt=32, most_prompt=2048, output_tokens=(8,), blocks=1, repeats=3, most_repeats=3)
+    quiet, noisy = (law_session(tmp_path / str(n), plan, noise=n).read() for n in (0.0, 0.2))
+    assert set(quiet[quiet["kind"] == "request"]["block"]) == {0}
+    lengths = noisy[noisy["kind"] == "request"].groupby("block")["asked_prompt_tokens"].unique()
+    assert len(lengths) > 1  # more blocks than were asked for, as lengths were wanted
+    assert len(lengths.iloc[1]) >= len(lengths.iloc[0]) + 2
+    assert len(lengths.iloc[-1]) <= MOST_LENGTHS
+    assert all(set(a) <= set(b) for a, b in zip(lengths.iloc[:-1], lengths.iloc[1:], strict=True))
+    for frame, blocks in ((quiet, 1), (noisy, len(lengths))):
+        gates = frame[frame["kind"] == "gate"]
+        assert gates[["reason", "temperature_c"]].to_numpy().tolist() == [["settled", 40.0]] * blocks
+        (end,) = frame[frame["kind"] == "end"]["reason"]
+        assert "no further length is wanted; the least certain prefill is known within" in end
+        assert not (frame["kind"] == "missing").any()
+
+
+def test_a_budget_that_ends_names_what_is_missing(tmp_path):
+    """Cells that the budget left out are named in the recording and by the fit, until a later session measures them."""
+    plan = Plan(least_prompt=32, most_prompt=2048, output_tokens=(8,), blocks=2, repeats=2, most_repeats=2)
+    first = replace(plan, budget_s=1e-9)
+    law_session(tmp_path, first)
+    planned = {cell.key for block in (0, 1) for cell in cells_of(first, first_lengths(first), block)}
+    frame = Store(folder=tmp_path).read()
+    assert set(frame[frame["kind"] == "missing"]["cell"]) == planned
+    with pytest.raises(ValueError, match="no good request of a lone sequence"):
+        read_sessions([tmp_path])
+    cell = cells_of(first, first_lengths(first), 0)[0]
+    bench = Bench(runtime=LawRuntime(), meter=NoMeter(), refresh_s=None, plan=first, session="by hand")
+    Store(folder=tmp_path).add(cell.key, measure(bench, cell))
+    found = read_sessions([tmp_path])
+    assert set(found.missing) == planned - {cell.key}
+    assert found.record["ended"] == [
+        next(r for r in frame[frame["kind"] == "end"]["reason"]),
+        "killed before its end",
+    ]
+    assert "budget of 1e-09 s is spent" in found.record["ended"][0]
+
+
+def test_more_side_by_side_than_slots_is_refused(tmp_path):
+    """Requests that would wait for each other inside the server are not measured as a batch."""
+    plan = replace(PLAN, concurrency=(1, 4))
+    with pytest.raises(ValueError, match="concurrency 4: the server has 2 slots"):
+        law_session(tmp_path, plan, slots=2)
 
 
 def test_preflight_refuses_and_remembers_what_was_allowed():
@@ -174,8 +253,8 @@ def test_the_thermal_gate_waits_for_a_slope_under_one_degree_a_minute():
     """A device that warms by 6 °C a minute is waited for; one that never settles ends with that word."""
     warming = iter([50 + 0.1 * min(n, 40) for n in range(200)])
     found = wait_until_settled(lambda: next(warming), sleep=lambda _: None)
-    assert found["gate"] == "settled"
-    assert abs(found["c_per_s"]) < 1 / 60
+    assert found["reason"] == "settled"
+    assert abs(found["slope_c_per_s"]) < 1 / 60
     rising = iter(range(1000))
-    assert wait_until_settled(lambda: next(rising), sleep=lambda _: None)["gate"] == "not settled"
-    assert wait_until_settled(None) == {"gate": "no thermometer"}
+    assert wait_until_settled(lambda: next(rising), sleep=lambda _: None)["reason"] == "not settled"
+    assert wait_until_settled(None) == {"reason": "no thermometer"}

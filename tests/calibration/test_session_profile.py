@@ -19,7 +19,14 @@ from calibration.sessions import batches_of, cells_of, read_sessions
 from tests.llama_server import llama_server, write_llama
 
 PLAN = Plan(
-    least_prompt=64, most_prompt=512, output_tokens=(8, 24), concurrency=(1, 2), blocks=2, repeats=2, most_repeats=3
+    least_prompt=64,
+    most_prompt=512,
+    output_tokens=(8, 24),
+    concurrency=(1, 2),
+    blocks=2,
+    repeats=2,
+    most_repeats=3,
+    most_lengths=4,
 )
 
 
@@ -59,7 +66,14 @@ def test_joules_come_from_windows_and_paired_differences(tmp_path, monkeypatch):
     """With a steady 40 W everything costs 40 J a second: prefill by windows of one token, decode by differences."""
     monkeypatch.setattr("calibration.session.calibrating._IDLE_S", 0.4)
     plan = Plan(
-        least_prompt=8, most_prompt=64, output_tokens=(6, 12), blocks=1, repeats=2, most_repeats=2, window_s=0.4
+        least_prompt=8,
+        most_prompt=64,
+        output_tokens=(6, 12),
+        blocks=1,
+        repeats=2,
+        most_repeats=2,
+        window_s=0.4,
+        most_lengths=4,
     )
     monkeypatch.setattr("calibration.sessions._LEAST_GROWTH", 0.0)  # this server takes no time for prompts
     with fault_server("none", token_s=0.01) as address:
@@ -76,11 +90,11 @@ def test_joules_come_from_windows_and_paired_differences(tmp_path, monkeypatch):
 
 def test_flat_first_tokens_are_refused_as_cached(tmp_path):
     """Prompts eight times as long that take no longer came from a cache: there is no fit of them."""
-    plan = Plan(least_prompt=8, most_prompt=64, output_tokens=(4,), blocks=1, repeats=2, most_repeats=2)
+    plan = Plan(least_prompt=8, most_prompt=64, output_tokens=(4,), blocks=1, repeats=2, most_repeats=2, most_lengths=4)
     with fault_server("none", token_s=0.01) as address:
         record(tmp_path, address, plan)
     with pytest.raises(ValueError, match=r"time to the first token is flat, .* came from a cache"):
-        read_sessions([tmp_path])
+        session_profile(read_sessions([tmp_path]), name="a/b/c", quantization="none")
 
 
 def test_extrapolation_is_refused_unless_asked_and_then_marked():
