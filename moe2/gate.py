@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from moe2.answers import Answers, find_model
 
 SCHEMA = 1
-BLOCK = 8192  # prompts per matrix product: bounds the memory of a call with millions
+BLOCK = 512  # prompts per matrix product: their hidden layer stays in a core's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +56,23 @@ class Gate:
                 f"gate: embeddings are {embedding.shape}, must be (prompts, {len(self.hidden_weight)}), made by "
                 f"{self.encoder}"
             )
+        embedding = np.asarray(embedding, dtype=np.float32)
         odds = np.empty((len(embedding), len(self.models)), dtype=np.float32)
+        buffer = np.empty((min(BLOCK, len(embedding)), len(self.hidden_bias)), dtype=np.float32)
         for start in range(0, len(embedding), BLOCK):
-            hidden = embedding[start : start + BLOCK] @ self.hidden_weight + self.hidden_bias  # (block, H)
+            block = embedding[start : start + BLOCK]
+            hidden = np.matmul(block, self.hidden_weight, out=buffer[: len(block)])  # (block, H)
+            hidden += self.hidden_bias
             np.maximum(hidden, 0, out=hidden)
-            odds[start : start + BLOCK] = hidden @ self.output_weight + self.output_bias
+            np.matmul(hidden, self.output_weight, out=odds[start : start + BLOCK])
+        odds += self.output_bias
         return odds
 
     def logits(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return h(x), (n, N): softmax over the experts asked gives their weights."""
-        return self.log_odds(embedding) / np.float32(self.temperature)
+        logits = self.log_odds(embedding)
+        logits /= np.float32(self.temperature)
+        return logits
 
     def logits_of(self, embedding: NDArray[np.float32], models: Sequence[str]) -> NDArray[np.float32]:
         """Return h(x) with a column for each of `models`, (n, E); ValueError for a model it was not trained for."""
