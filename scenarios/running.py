@@ -77,6 +77,9 @@ def resolved(scenario: Scenario) -> str:
                 names[key] = str(scenario.path(names[key]))
     if "path" in data["load"]:
         data["load"]["path"] = str(scenario.path(data["load"]["path"]))
+    for section, key in ((data["users"], "positions"), (data["network"].get("access_points", {}), "path")):
+        if key in section:
+            section[key] = str(scenario.path(section[key]))
     for key in ("gate", "answers"):
         if data["router"][key] != "bundled":
             data["router"][key] = str(scenario.path(data["router"][key]))

@@ -7,13 +7,13 @@ at a time), and for the time of the interruption nothing is sent or received.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from math import ceil, inf, isfinite
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.channel import HandoverRule
 from twin.compiling import compiled
 from twin.mobility import Mobility, Paths
 from twin.radio_record import Handovers
@@ -23,23 +23,6 @@ Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
 STEPS_AT_LEAST = 64  # measured at once when a request asks for one instant
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandoverRule:
-    """When a user changes its access point, and what it costs."""
-
-    hysteresis_db: float = 3.0
-    time_to_trigger_s: float = 1.0
-    interruption_s: float = 0.05
-    measurement_s: float = 1.0
-
-    def __post_init__(self) -> None:
-        for key in (f.name for f in fields(self)):
-            found = getattr(self, key)
-            least = 0.01 if key == "measurement_s" else 0.0
-            if not (isfinite(found) and found >= least):
-                raise ValueError(f"radio: {key} is {found}, must be a finite number of at least {least:g}")
 
 
 class Attachment:

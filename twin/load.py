@@ -1,7 +1,7 @@
 """The load: requests of users, and the legs that they become."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +133,11 @@ def drawn_requests(
         else pool.prompt_tokens[prompt].astype(np.int64) + prompt_prefix_tokens,
         output_tokens=trace.output_tokens if trace else np.full(n, -1, dtype=np.int64),
     )
+
+
+def with_users(requests: Requests, *, n_users: int, seed: int) -> Requests:
+    """Return the requests, each of a user drawn at random, as those of a drawn load are."""
+    return replace(requests, user_id=streams(seed)["users"].integers(n_users, size=len(requests)))
 
 
 def ranks(request_id: NDArray[np.generic]) -> NDArray[np.intp]:

@@ -12,14 +12,15 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.attachment import Attachment, HandoverRule
+from twin.attachment import Attachment
+from twin.channel import Channel, HandoverRule
 from twin.mobility import Mobility
 from twin.network import Instants, Whole
-from twin.radio import Air, Channel, air_of, efficiency, losses_db
+from twin.radio import Air, air_of, efficiency, losses_db
 from twin.radio_record import RadioRecord, Transfers, together
 from twin.randomness import streams
 from twin.sharing import Band
-from twin.signal_map import SignalMap
+from twin.signal_map import SignalMap, check_reach
 from twin.sites import Sites
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,7 @@ class RadioNetwork:
     def __post_init__(self) -> None:
         if not 0 < self.bytes_per_token < inf:
             raise ValueError(f"radio: bytes_per_token is {self.bytes_per_token}, must be a finite number above 0")
+        check_reach(self.sites.x_m, self.sites.y_m, self.box_m)
 
     @property
     def box_m(self) -> tuple[float, float, float, float]:

@@ -24,12 +24,8 @@ class SignalMap:
     """
 
     def __init__(self, air: Air, box_m: tuple[float, float, float, float]) -> None:
-        """The map covers a box (west, south, east, north); squares are larger where it would have over a million.
-
-        Raises ValueError when a corner of the box is out of every site's reach.
-        """
+        """The map covers a box (west, south, east, north); squares are larger where it would have over a million."""
         self._air, self._tree = air, cKDTree(np.column_stack([air.site_x_m, air.site_y_m]))
-        _check_reach(self._tree, box_m)
         self._west_m, self._south_m = box_m[:2]
         width_m, height_m = max(box_m[2] - box_m[0], SQUARE_M), max(box_m[3] - box_m[1], SQUARE_M)
         self._square_m = max(SQUARE_M, (width_m * height_m / MOST_SQUARES) ** 0.5)
@@ -59,10 +55,11 @@ class SignalMap:
         self._known[square] = True
 
 
-def _check_reach(tree: cKDTree, box_m: tuple[float, float, float, float]) -> None:
+def check_reach(site_x_m: Floats, site_y_m: Floats, box_m: tuple[float, float, float, float]) -> None:
+    """Refuse a box of which a corner is out of every site's reach."""
     west_m, south_m, east_m, north_m = box_m
     for x_m, y_m in ((west_m, south_m), (west_m, north_m), (east_m, south_m), (east_m, north_m)):
-        nearest_m = float(tree.query([x_m, y_m])[0])
+        nearest_m = float(np.hypot(site_x_m - x_m, site_y_m - y_m).min())
         if nearest_m > REACH_M:
             raise ValueError(
                 f"users can be at ({x_m:.0f} m, {y_m:.0f} m), {nearest_m / 1000:.1f} km from the nearest access point; "

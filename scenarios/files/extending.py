@@ -76,9 +76,22 @@ def _anchored(base: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         section = data.get(table)
         if isinstance(section, Mapping) and isinstance(section.get(key), str) and section[key] != "bundled":
             data[table] = {**section, key: str((folder / section[key]).resolve())}
+    data = _anchored_network(data, folder)
     experts = data.get("experts")
     if isinstance(experts, list):
         data["experts"] = [_anchored_expert(e, folder) if isinstance(e, Mapping) else e for e in experts]
+    return data
+
+
+def _anchored_network(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the data with the paths of positions and of access points made absolute."""
+    users, network = data.get("users"), data.get("network")
+    if isinstance(users, Mapping) and isinstance(text := users.get("positions"), str):
+        data["users"] = {**users, "positions": str((folder / text).resolve())}
+    if isinstance(network, Mapping) and isinstance(sites := network.get("access_points"), Mapping):
+        if isinstance(text := sites.get("path"), str):
+            sites = {**sites, "path": str((folder / text).resolve())}
+        data["network"] = {**network, "access_points": sites}
     return data
 
 

@@ -8,13 +8,16 @@ from pydantic import Field, model_validator
 
 from scenarios.files.faults import Faults, PowerSwitchSpec
 from scenarios.files.loads import Diurnal, Gamma, Modulated, Poisson, RequestsFile, Section, TraceLoad
+from scenarios.files.surroundings import AccessPoints, Network, Radio, Users, check_users_on_radio
 
 __all__ = [
+    "AccessPoints",
     "AddedPower",
     "Budgets",
     "ExpertSpec",
     "Network",
     "Poisson",
+    "Radio",
     "RequestsFile",
     "Router",
     "ScenarioFile",
@@ -28,19 +31,6 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-
-
-class Users(Section):
-    """The mobile users."""
-
-    count: Count = 1
-
-
-class Network(Section):
-    """Delays on the way to an expert; the same ones on the way back."""
-
-    lan_delay_s: float = Field(0.0005, ge=0, le=10, description="Gateway to device, one way.")
-    access_delay_s: float = Field(0.02, ge=0, le=60, description="User to gateway, one way.")
 
 
 class Router(Section):
@@ -141,6 +131,7 @@ class ScenarioFile(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> ScenarioFile:
+        check_users_on_radio(self.users, self.network)
         if self.warmup_s != "auto" and self.warmup_s >= self.duration_s:
             raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
         names = [e.name for e in self.experts]

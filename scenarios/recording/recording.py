@@ -29,7 +29,7 @@ from scenarios.recording.tabulating import Recorded, busy_spans, legs_of, of_rep
 from scenarios.running import resolved
 from scenarios.runs.folder import check_replaceable
 from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads
-from twin.network import Link, Network
+from twin.network import Link
 
 __all__ = ["Plan", "Recording", "journal_of", "perform", "prepare", "recording_of"]
 
@@ -206,8 +206,7 @@ def _prompts(plan: Plan, drawn: Load) -> Prompts:
 def _link(assembly: Assembly, drawn: Load) -> Link:
     """Return the network between users and gateway, which a testbed does not have; its LAN is the real one."""
     file = assembly.file
-    network = Network() if assembly.routing is None else Network(**file.network.model_dump())
-    return network.begin(seed=drawn.seed, stop_s=file.duration_s + file.drain_cap_s)
+    return assembly.network.begin(seed=drawn.seed, stop_s=file.duration_s + file.drain_cap_s)
 
 
 def _patience(assembly: Assembly) -> Patience:  # noqa: ARG001

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import joblib
 import numpy as np
@@ -15,12 +15,13 @@ from calibration.draws import is_uncertain
 from scenarios.files.faults import faults_by_device
 from scenarios.files.loading import Scenario
 from scenarios.files.loads import Drawn, RequestsFile, TraceLoad, draw_requests, scaled_trace
+from scenarios.files.networking import build_network
 from scenarios.files.plant import build_experts
 from scenarios.files.schema import ScenarioFile
 from scenarios.runs.routing import Routing, build_routing
 from twin.expert import Expert
 from twin.gateway import routed_legs
-from twin.load import Legs, Requests
+from twin.load import Legs, Requests, with_users
 from twin.network import Network
 from twin.request_file import RequestFile, read_request_file
 from twin.tables import Tables, joined, tabulate
@@ -43,6 +44,7 @@ class Assembly:
     requests_per_s: float
     random: bool
     engine: Engine = "compiled"
+    network: Network = field(default_factory=Network)
 
     @property
     def file(self) -> ScenarioFile:
@@ -88,6 +90,7 @@ def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
         requests_per_s=rate,
         random=routing is not None or any(e.noise for e in kept) or file.faults.mtbf_s is not None,
         engine=engine,
+        network=Network() if routing is None else build_network(scenario),
     )
 
 
@@ -123,6 +126,8 @@ def _load(assembly: Assembly, seed: int) -> Load:
         return Load(requests=requests, legs=legs, seed=seed)
     if rows is not None:
         requests = rows.drawn(routing.pool, routing.test_rows, seed=seed)
+        if assembly.network.radio is not None:
+            requests = with_users(requests, n_users=assembly.file.users.count, seed=seed)
     else:
         requests = _drawn(assembly, routing, seed)
     return Load(requests=requests, legs=routed_legs(requests, routing.router, routing.pool), seed=seed)
@@ -149,13 +154,12 @@ def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
 def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Iterator[Run]:
     """Yield the runs in order; several run in processes beside each other."""
     file = assembly.file
-    network = Network() if assembly.routing is None else Network(**file.network.model_dump())
     tasks = (
         joblib.delayed(simulate)(
             experts=_drawn_experts(assembly.experts, load.seed) if drawn else assembly.experts,
             requests=load.requests,
             legs=load.legs,
-            network=network,
+            network=assembly.network,
             duration_s=file.duration_s,
             drain_cap_s=file.drain_cap_s,
             seed=load.seed,

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twin_plant import expert, profile, requests_at
 
-from twin.attachment import HandoverRule
+from twin.channel import Channel, HandoverRule
 from twin.load import Legs
 from twin.mobility import Paths, RandomWaypoint, Recorded, Standing
 from twin.network import Network
-from twin.radio import Channel, air_of, path_loss_db
+from twin.radio import air_of, path_loss_db
 from twin.radio_access import RadioNetwork
 from twin.sharing import Band
 from twin.signal_map import SignalMap
