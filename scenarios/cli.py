@@ -45,6 +45,9 @@ def run(  # noqa: PLR0917 - the command line's options
     scenario: ScenarioArg,
     out: Annotated[Path, typer.Option(help="Folder to write to; an earlier run in it is replaced.")],
     changes: Changes = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Play a recorded run again: only the servers are simulated.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all chance, in place of the scenario's.")] = None,
     engine: Annotated[str, typer.Option(help="compiled, or simpy: the same in plain Python, slower.")] = "compiled",
     report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
@@ -58,7 +61,7 @@ def run(  # noqa: PLR0917 - the command line's options
     Example: moe2 run testbed --out runs/testbed --set router.k=2
     """
     from scenarios.commands.terminal import print_verdicts
-    from scenarios.files.loading import load
+    from scenarios.files.loading import load, replayed
     from scenarios.running import perform, prepare
     from scenarios.verdicts.verdict import exit_status
     from twin.metrics import busiest
@@ -67,7 +70,7 @@ def run(  # noqa: PLR0917 - the command line's options
     console = Console(stderr=True, quiet=quiet)
     with bad_input():
         extra = [] if seed is None else [f"seed={seed}"]
-        plan = prepare(load(scenario, [*(changes or []), *extra]), out, engine=engine_of(engine))
+        plan = prepare(load(scenario, [*replayed(trace), *(changes or []), *extra]), out, engine=engine_of(engine))
     with bad_input((OSError,)):  # a full disk, a folder that cannot be written
         result = perform(plan, report=report, console=console)
     if as_json:
@@ -185,7 +188,7 @@ for commands in (sweep, plan, calibration, method, compare, record):
 PANELS = {
     "Plan a testbed": "scenarios check schema run sweep plan capacity sensitivity whatif versus",
     "At a device": "meters calibrate fit profiles export",
-    "The twin and the testbed": "record compare",
+    "The twin and the testbed": "record compare import",
     "The method": "answers embed train evaluate",
 }
 

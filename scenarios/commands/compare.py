@@ -1,4 +1,4 @@
-"""The commands that hold the twin against what was recorded: `moe2 compare`."""
+"""The commands that hold the twin against what was recorded: `moe2 compare`, `import`."""
 
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
@@ -22,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(compare)
+    app.command("import")(import_)
 
 
 def compare(
@@ -57,6 +58,26 @@ def compare(
         for path in written:
             print(path)
     raise typer.Exit(found.exit_status)
+
+
+def import_(
+    form: Annotated[str, typer.Argument(metavar="FORM", help="What wrote the file: vllm-bench.")],
+    file: Annotated[Path, typer.Argument(help="The file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to, as `moe2 record` does.")],
+    expert: Annotated[str, typer.Option(help="The scenario's name for the expert that served.")],
+    device: Annotated[str, typer.Option(help="The scenario's name for its device.")],
+) -> None:
+    """Write a load generator's result as the tables of a run, for `moe2 compare` and `moe2 run --trace`.
+
+    vllm-bench: the JSON of `vllm bench serve --save-result --save-detailed`.
+
+    Example: moe2 import vllm-bench result.json --out runs/recorded --expert llama@gpu --device gpu
+    """
+    from scenarios.comparing.importing import import_run
+
+    with bad_input():
+        n = import_run(form, file, out, expert=expert, device=device)
+    print(f"{n} requests in {out}")
 
 
 def _print_comparison(found: Comparison) -> None:

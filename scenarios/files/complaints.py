@@ -50,11 +50,12 @@ def _sentence(loc: tuple[str | int, ...], problem: Any) -> str:
     return f"key {where}{shown}: {wanted}{_meaning(loc, problem['loc'])}"
 
 
+_PROCESSES = "'poisson', 'gamma', 'mmpp', 'diurnal', 'trace', 'requests' or 'recorded'"
 _WANTED = {
     "model_type": "should be a table",
     "model_attributes_type": "should be a table",
-    "union_tag_not_found": "needs the key process: 'poisson', 'gamma', 'mmpp', 'diurnal', 'trace' or 'requests'",
-    "union_tag_invalid": "process should be 'poisson', 'gamma', 'mmpp', 'diurnal', 'trace' or 'requests'",
+    "union_tag_not_found": f"needs the key process: {_PROCESSES}",
+    "union_tag_invalid": f"process should be {_PROCESSES}",
     "too_short": "should have at least one entry",
     "list_type": "should be a list",
     "string_type": "should be text",
@@ -66,7 +67,9 @@ def _untagged(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
     return tuple(p for p in loc if not (isinstance(p, str) and (p in _BRANCHES or "[" in p)))
 
 
-_BRANCHES = frozenset({"poisson", "gamma", "mmpp", "diurnal", "trace", "requests", "float", "constrained-float"})
+_BRANCHES = frozenset(
+    {"poisson", "gamma", "mmpp", "diurnal", "trace", "requests", "recorded", "float", "constrained-float"}
+)
 
 
 def _meaning(loc: tuple[str | int, ...], tagged: Sequence[str | int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from scenarios.files.complaints import explain, near
 from scenarios.files.extending import extended
 from scenarios.files.schema import ScenarioFile
 
-__all__ = ["Scenario", "bundled_scenarios", "load"]
+__all__ = ["Scenario", "bundled_scenarios", "load", "replayed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,15 @@ def load(scenario: str | Path | Scenario, changes: Sequence[str] = ()) -> Scenar
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error)}") from None
     return Scenario(file=checked, source=str(path), folder=folder)
+
+
+def replayed(folder: Path | None) -> list[str]:
+    """Return the changes that make a scenario's load a recorded run played again; none without a folder.
+
+    >>> replayed(Path("/runs/a"))
+    ['load={process="recorded", path="/runs/a"}']
+    """
+    return [] if folder is None else [f'load={{process="recorded", path={json.dumps(str(folder.absolute()))}}}']
 
 
 def _find(scenario: str, folder: Path) -> Path:

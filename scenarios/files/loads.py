@@ -17,7 +17,17 @@ from twin.prompts import PromptPool
 from twin.randomness import streams
 from twin.traces import Trace, read_trace
 
-__all__ = ["Diurnal", "Drawn", "Gamma", "Modulated", "Poisson", "RequestsFile", "TraceLoad", "draw_requests"]
+__all__ = [
+    "Diurnal",
+    "Drawn",
+    "Gamma",
+    "Modulated",
+    "Poisson",
+    "RecordedRun",
+    "RequestsFile",
+    "TraceLoad",
+    "draw_requests",
+]
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RateOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -130,6 +140,13 @@ class RequestsFile(Section):
 
     process: Literal["requests"]
     path: str = Field(description="CSV file, relative to the scenario's folder.")
+
+
+class RecordedRun(Section):
+    """A recorded run played again: arrivals at the servers, lengths and routing are the record's."""
+
+    process: Literal["recorded"]
+    path: str = Field(description="Folder of the recorded run, relative to the scenario's folder.")
 
 
 def draw_requests(

@@ -88,7 +88,7 @@ def look_sizes(assembly: Assembly) -> list[int]:
     size = assembly.n_replications
     cap = assembly.file.verdicts.max_replications or size
     sizes = [size]
-    while assembly.random and sizes[-1] < cap:
+    while assembly.random and assembly.replay is None and sizes[-1] < cap:  # no more runs than are recorded
         sizes.append(min(2 * sizes[-1], cap))
     return sizes
 

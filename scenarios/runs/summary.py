@@ -50,6 +50,7 @@ def summarise(result: Result) -> dict[str, Any]:
             "profiles": [_profile(assembly, i) for i in range(len(assembly.all_experts))],
             "wall_s": result.wall_s,
             "requests_per_wall_s": len(tables.requests) / result.wall_s,
+            **_trace(assembly),
         }
     )
     return summary
@@ -74,7 +75,8 @@ def _subset(assembly: Assembly) -> dict[str, Any]:
     names = [e.name for e in assembly.experts]
     routing = assembly.routing
     if routing is None:
-        return {"experts": names, "how": "named by the load", "status": None}
+        how = "named by the load" if assembly.replay is None else "those of the recorded run"
+        return {"experts": names, "how": how, "status": None}
     if routing.selection is None:
         return {"experts": names, "how": "named by the scenario", "status": None}
     found = routing.selection
@@ -87,6 +89,12 @@ def _subset(assembly: Assembly) -> dict[str, Any]:
         "gap": found.gap,
         "subsets_tried": found.n_evaluated,
     }
+
+
+def _trace(assembly: Assembly) -> dict[str, Any]:
+    """Return which recorded run was played again, if one was."""
+    replay = assembly.replay
+    return {} if replay is None else {"trace": {"path": str(replay.path), "sha256": replay.sha256}}
 
 
 def _profile(assembly: Assembly, i: int) -> dict[str, Any]:
