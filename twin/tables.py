@@ -15,6 +15,7 @@ from twin.gateway import fused_answers
 from twin.outcomes import FAILED, REJECTED, SERVED, STATUSES, UNFINISHED
 from twin.prompts import PromptPool
 from twin.protocols import Router
+from twin.radio_tables import RADIO_SCHEMAS, radio_columns
 from twin.world import Run
 
 _LETTERS = np.array([chr(ord("A") + i) for i in range(26)], dtype=object)
@@ -66,6 +67,8 @@ SCHEMAS = {
 }
 """Columns of each table and what they hold; what is missing is null."""
 
+_COLUMNS = {**SCHEMAS, **RADIO_SCHEMAS}
+
 _REPEATED = ("replication", "question_id", "n_legs", "prompt_tokens", "output_tokens", "attempt", "weight")
 """Numbers of which few are distinct: worth a dictionary, as every text is. Instants and joules are not."""
 
@@ -75,11 +78,18 @@ _PIECE = 2**18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """The records of one run, or of several told apart by `replication`."""
+    """The records of one run, or of several told apart by `replication`; the last two only with a radio."""
 
     requests: pd.DataFrame
     legs: pd.DataFrame
     devices: pd.DataFrame
+    handovers: pd.DataFrame | None = None
+    cells: pd.DataFrame | None = None
+
+    def named(self) -> dict[str, pd.DataFrame]:
+        """Return the tables that there are, by name."""
+        found = {name: getattr(self, name) for name in _COLUMNS}
+        return {name: frame for name, frame in found.items() if frame is not None}
 
 
 def tabulate(run: Run, *, replication: int = 0, pool: PromptPool | None = None, router: Router | None = None) -> Tables:
@@ -87,10 +97,12 @@ def tabulate(run: Run, *, replication: int = 0, pool: PromptPool | None = None, 
 
     Without them, and for requests with no prompt or not served, question, answer and correctness are null.
     """
+    radio = {} if run.radio is None else radio_columns(run.radio)
     return Tables(
         requests=_frame(_requests(run, pool, router), replication),
         legs=_frame(_legs(run), replication),
         devices=_frame(_devices(run), replication),
+        **{name: _frame(columns, replication) for name, columns in radio.items()},
     )
 
 
@@ -98,13 +110,14 @@ def joined(tables: Sequence[Tables]) -> Tables:
     """Return the tables of several replications as one set."""
     if len(tables) == 1:
         return tables[0]
-    return Tables(**{name: pd.concat([getattr(t, name) for t in tables], ignore_index=True) for name in SCHEMAS})
+    parts = [t.named() for t in tables]
+    return Tables(**{name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]})
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
-    """Write requests.parquet, legs.parquet and devices.parquet; equal tables give equal bytes."""
-    for name, columns in SCHEMAS.items():
-        frame: pd.DataFrame = getattr(tables, name)
+    """Write requests.parquet, legs.parquet and devices.parquet, and those of a radio; equal tables give equal bytes."""
+    for name, frame in tables.named().items():
+        columns = _COLUMNS[name]
         ids = _INTEGER if "request_id" in frame and frame["request_id"].dtype == np.int64 else _TEXT
         _write(
             frame, pa.schema([(column, kind or ids) for column, kind in columns.items()]), folder / f"{name}.parquet"
@@ -131,7 +144,8 @@ def _arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
 
 def read_tables(folder: Path) -> Tables:
     """Return the tables that `write_tables` wrote, types included."""
-    return Tables(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in SCHEMAS})
+    paths = {name: folder / f"{name}.parquet" for name in _COLUMNS}
+    return Tables(**{name: pd.read_parquet(path) for name, path in paths.items() if name in SCHEMAS or path.exists()})
 
 
 def _frame(columns: dict[str, Any], replication: int) -> pd.DataFrame:

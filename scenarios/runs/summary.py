@@ -14,6 +14,7 @@ from scenarios.runs.result import Result
 from scenarios.verdicts.judging import energies_j, per_replication
 from scenarios.verdicts.verdict import estimate, overall
 from twin.metrics import by_device, leg_energy_per_request_j, request_metrics
+from twin.radio_tables import by_site, radio_metrics
 from twin.tables import Tables
 
 __all__ = ["summarise"]
@@ -51,6 +52,7 @@ def summarise(result: Result) -> dict[str, Any]:
             "wall_s": result.wall_s,
             "requests_per_wall_s": len(tables.requests) / result.wall_s,
             **_trace(assembly),
+            **_radio(assembly, tables),
         }
     )
     return summary
@@ -95,6 +97,15 @@ def _trace(assembly: Assembly) -> dict[str, Any]:
     """Return which recorded run was played again, if one was."""
     replay = assembly.replay
     return {} if replay is None else {"trace": {"path": str(replay.path), "sha256": replay.sha256}}
+
+
+def _radio(assembly: Assembly, tables: Tables) -> dict[str, Any]:
+    """Return what the radio cost, where users are on one."""
+    if tables.cells is None or tables.handovers is None:
+        return {}
+    users, duration_s = assembly.file.users.count, assembly.file.duration_s
+    found = radio_metrics(tables.cells, tables.handovers, tables.requests, n_users=users, duration_s=duration_s)
+    return {"radio": {**found, "by_site": by_site(tables.cells).set_index("site").to_dict("index")}}
 
 
 def _profile(assembly: Assembly, i: int) -> dict[str, Any]:
