@@ -1,7 +1,8 @@
 """Accuracy against a budget: every method with the experts and the k that suit it best within the budget.
 
 At each budget a method may use any subset of experts, and any number k of them per prompt, whose worst-case cost
-fits; it takes the pair with which it is right most often on validation, and is then scored on test.
+fits; it takes the pair with which it is right most often on validation, and is then scored on test. The cheapest
+expert that fits is there for comparison: it looks at joules only.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from moe2.answers import Answers
 from moe2.baselines import average_of_all, majority_vote, random_experts
 from moe2.fusion import fuse, softmax
 from moe2.gate import Gate
-from moe2.learned import category_rates, confidence_vote, neighbours, regression
+from moe2.learned import CHEAPEST, category_rates, confidence_vote, neighbours, regression
 from moe2.router import PooledAnswers, Router
 
 Floats = NDArray[np.float64]
@@ -33,6 +34,7 @@ class Method:
     weight: Floats  # (n, E)
     most: int  # experts asked at most
     all_of_subset: bool = False  # a vote asks every expert of its subset
+    cheapest: bool = False  # takes what costs least within the budget, not what served it best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,14 @@ def methods_of(answers: Answers, gate: Gate, models: Sequence[str], *, most: int
         Method(name="gate", rank=logits, weight=softmax(logits), most=most),
         Method(name="best of its category", rank=rates, weight=np.ones_like(rates), most=1),
         Method(name="single expert", rank=np.zeros_like(rates), weight=np.ones_like(rates), most=1, all_of_subset=True),
+        Method(
+            name=CHEAPEST,
+            rank=np.zeros_like(rates),
+            weight=np.ones_like(rates),
+            most=1,
+            all_of_subset=True,
+            cheapest=True,
+        ),
     ]
     for learn in (neighbours, regression):
         router = learn(answers=answers, pool=answers, models=models, k=N)
@@ -106,11 +116,22 @@ def budget_curves(
         for kind, grid in grids.items():
             for budget in grid:
                 fitting = [t for t in tried if (t[2] if kind == "delay_s" else t[3]) <= budget]
-                best = max(fitting, key=lambda t: (t[4], -t[3]), default=None)
+                best = max(fitting, key=_least_cost if method.cheapest else _most_right, default=None)
                 right = float("nan") if best is None else accuracy(method, pooled, best[0], best[1], test)
                 rows.append((kind, budget, method.name, right, *(best or ((), 0, np.nan, np.nan, np.nan))[:4]))
     columns = ["kind", "budget", "method", "accuracy", "experts", "k", "delay_s", "energy_j"]
     return pd.DataFrame(rows, columns=columns)
+
+
+_Tried = tuple[tuple[int, ...], int, float, float, float]  # subset, k, delay, energy, accuracy on validation
+
+
+def _most_right(tried: _Tried) -> tuple[float, float]:
+    return tried[4], -tried[3]
+
+
+def _least_cost(tried: _Tried) -> float:
+    return -tried[2] if np.isnan(tried[3]) else -tried[3]
 
 
 def ks_of(method: Method, size: int) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""How often each method is right on the test split, with 95 % intervals and paired differences."""
+"""How often each method is right on the test split, with 95 % intervals, its loss and what it would cost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 
 from moe2.answers import Answers
 from moe2.baselines import MAJORITY, baselines, best_single, single_expert
+from moe2.costs import LegCosts
+from moe2.fusion import likelihood
 from moe2.gate import Gate
+from moe2.learned import cheapest_feasible
 from moe2.router import GateRouter, Router
 
 RESAMPLES = 2000
@@ -22,12 +25,15 @@ def evaluate(
     *,
     models: Sequence[str] | None = None,
     subset: Sequence[int] | None = None,
+    costs: LegCosts | None = None,
 ) -> pd.DataFrame:
     """Return one row per method and category ("all" first) on the test split, every leg served.
 
     Columns: method, kind (router, baseline, single expert, unreachable), category, n, accuracy, low, high,
-    diff_vs_best_single, diff_low, diff_high, diff_vs_majority, majority_low, majority_high, note. The intervals
-    are percentile bootstrap at 95 % over questions, questions of the same text together; differences are paired.
+    diff_vs_best_single, diff_low, diff_high, diff_vs_majority, majority_low, majority_high, loss (nats per prompt),
+    delay_s (mean of the slowest expert asked), energy_j (mean sum of the experts asked), note. The intervals are
+    percentile bootstrap at 95 % over questions, questions of the same text together; differences are paired. The
+    costs are NaN for a method that asks an expert whose costs are unknown.
 
     Args:
         answers: with validation and test prompts; the best single expert is chosen on validation.
@@ -35,6 +41,7 @@ def evaluate(
         ks: experts asked per request, one gate row each.
         models: model of each expert; the table's models when None.
         subset: indices of the experts that the gate may ask; all when None. The baselines use every expert.
+        costs: of each expert on each prompt of `answers`; with them the cheapest feasible expert is a baseline too.
 
     Raises ValueError for an empty split, no k, and a gate that does not fit.
     """
@@ -46,13 +53,18 @@ def evaluate(
     models = answers.models if models is None else models
     routers = [GateRouter.of(gate=gate, answers=pool, models=models, k=k, subset=subset) for k in ks]
     methods = [*routers, *baselines(answers=answers, pool=pool, models=models, k=max(ks))]
+    if costs is not None and not np.isnan(costs.delay_s).all():
+        methods.append(cheapest_feasible(answers=answers, pool=pool, models=models, costs=costs))
     right = {method.name: _right(method, len(pool)) for method in methods}
+    paid = _paid(methods, pool, gate.smoothing, None if costs is None else costs.of(answers.rows("test")))
     best = single_expert(pool=pool, models=models, expert=best_single(answers, models)).name
     tables = []
     for category in ("all", *np.unique(pool.category).tolist()):
         rows = np.flatnonzero((pool.category == category) | (category == "all"))
         table = compare({name: column[rows] for name, column in right.items()}, best, MAJORITY, pool.text_key[rows])
         table.insert(1, "category", category)
+        for figure, columns in paid.items():
+            table[figure] = [columns[name][rows].mean() for name in right]
         tables.append(table)
     result = pd.concat(tables, ignore_index=True)
     result.insert(1, "kind", result["method"].map(_kind))
@@ -87,6 +99,22 @@ def compare(
         draws = resampled - (0 if against is None else resampled[:, [against]])
         table[f"{prefix}low"], table[f"{prefix}high"] = np.quantile(draws, (0.025, 0.975), axis=0)
     return table
+
+
+def _paid(
+    methods: Sequence[Router], pool: Answers, smoothing: float, costs: LegCosts | None
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Return loss, delay and energy of each method on each prompt (n,)."""
+    n = len(pool)
+    paid: dict[str, dict[str, NDArray[np.float64]]] = {"loss": {}, "delay_s": {}, "energy_j": {}}
+    for method in methods:
+        gold = likelihood(method.pool.choice, pool.gold, pool.n_options, smoothing=smoothing)  # (n, E)
+        asked = np.take_along_axis(gold, method.experts, axis=1)
+        paid["loss"][method.name] = -np.log((method.weights * asked).sum(axis=1))
+        unknown = (np.full(n, np.nan), np.full(n, np.nan))
+        spent = unknown if costs is None else costs.spent(method.experts)
+        paid["delay_s"][method.name], paid["energy_j"][method.name] = spent
+    return paid
 
 
 def _kind(method: str) -> str:

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe2.answers import Answers
+from moe2.costs import LegCosts
 from moe2.fusion import top_k
 from moe2.router import PooledAnswers, Router
 
 SHRINK = 20  # prompts: a category's rate counts this many at the expert's overall rate
 NEIGHBOURS = 150  # chosen by cross-validation on train and validation
 PENALTY = 1.6  # C of the logistic regression on unit-length embeddings, likewise
+CHEAPEST = "cheapest that fits"
 Floats = NDArray[np.float64]
 
 
@@ -60,27 +62,36 @@ def regression(*, answers: Answers, pool: Answers, models: Sequence[str], k: int
     return _by_rate(f"logistic regression, k = {k}", np.stack(columns, axis=1), pool, models, k)
 
 
-def cheapest_feasible(
-    *, pool: Answers, models: Sequence[str], delay_s: Floats, energy_j: Floats, delay_budget_s: Floats
-) -> Router:
+def cheapest_feasible(*, answers: Answers, pool: Answers, models: Sequence[str], costs: LegCosts) -> Router:
     """Return, per category, the expert of least mean joules whose mean delay fits; the fastest where none fits.
 
+    An expert of unknown delay never fits, one of unknown joules counts as the dearest; where no joules are known
+    the fastest is taken.
+
     Args:
-        pool: the prompts asked.
-        models: model of each expert.
-        delay_s: (P, E) seconds of each expert alone on each prompt of the pool.
-        energy_j: (P, E) joules likewise, NaN where unknown: such an expert counts as the dearest.
-        delay_budget_s: (P,) budget of each prompt's category.
+        answers: the costs of its validation prompts decide.
+        pool: the prompts asked; a category without validation prompts gets what fits over all of them.
+        models: model of each expert, in the scenario's order.
+        costs: of each expert on each prompt of `answers`.
     """
+    rows = answers.rows("validation")
+    if not rows.size:
+        raise ValueError("answers: the validation split is empty; the cheapest expert is chosen on it")
     choice = np.zeros(len(pool), dtype=np.intp)
     for category in np.unique(pool.category):
-        rows = pool.category == category
-        mean_s, mean_j = delay_s[rows].mean(axis=0), energy_j[rows].mean(axis=0)
-        fits = mean_s <= delay_budget_s[rows].mean()
-        cost = np.where(np.isnan(mean_j), np.inf, mean_j) if np.isfinite(mean_j).any() else mean_s
-        choice[rows] = int(np.argmin(np.where(fits, cost, np.inf))) if fits.any() else int(np.argmin(mean_s))
+        of_it = rows[answers.category[rows] == category]
+        choice[pool.category == category] = _cheapest(costs.of(of_it if of_it.size else rows))
     ones = np.ones((len(pool), 1))
-    return Router(name="cheapest that fits", pool=PooledAnswers.of(pool, models), experts=choice[:, None], weights=ones)
+    return Router(name=CHEAPEST, pool=PooledAnswers.of(pool, models), experts=choice[:, None], weights=ones)
+
+
+def _cheapest(costs: LegCosts) -> int:
+    mean_s, mean_j = costs.delay_s.mean(axis=0), costs.energy_j.mean(axis=0)
+    fits = mean_s <= costs.delay_budget_s.mean()  # False for NaN
+    if not fits.any():
+        return int(np.argmin(np.where(np.isnan(mean_s), np.inf, mean_s)))
+    known = fits & ~np.isnan(mean_j)
+    return int(np.argmin(np.where(known, mean_j, np.inf) if known.any() else np.where(fits, mean_s, np.inf)))
 
 
 def category_rates(answers: Answers, pool: Answers, models: Sequence[str]) -> Floats:

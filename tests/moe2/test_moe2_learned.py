@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from moe2_samples import sample_answers
 
+from moe2.costs import LegCosts
 from moe2.curves import Costs, accuracy, budget_curves, methods_of
 from moe2.fusion import softmax
 from moe2.gate import Gate
@@ -63,14 +64,21 @@ def test_the_cheapest_that_fits_fits_and_is_cheapest():
     """Per category: of the experts whose mean delay fits, the one of least joules; the fastest where none fits."""
     n = len(ANSWERS)
     law = ANSWERS.category == "law"
-    router = cheapest_feasible(
-        pool=ANSWERS,
-        models=MODELS,
+    costs = LegCosts(
         delay_s=np.tile([1.0, 2.0, 9.0], (n, 1)),
         energy_j=np.tile([7.0, 5.0, 1.0], (n, 1)),
         delay_budget_s=np.where(law, 3.0, 0.5),
     )
+    router = cheapest_feasible(answers=ANSWERS, pool=ANSWERS, models=MODELS, costs=costs)
     assert np.array_equal(router.experts[:, 0], np.where(law, 1, 0))
+    unknown = np.array([1.0, np.nan, 1.0])
+    for other, law_choice, rest in (
+        (replace(costs, energy_j=costs.energy_j * unknown), 0, 0),  # the cheaper one's joules are not known
+        (replace(costs, delay_s=costs.delay_s * unknown), 0, 0),  # whether it fits is not known
+        (replace(costs, energy_j=costs.energy_j * np.nan), 0, 0),  # no joules: the fastest
+    ):
+        router = cheapest_feasible(answers=ANSWERS, pool=ANSWERS, models=MODELS, costs=other)
+        assert np.array_equal(router.experts[:, 0], np.where(law, law_choice, rest))
 
 
 def curve_parts():
@@ -110,6 +118,10 @@ def test_curves_keep_their_budgets_and_more_budget_never_hurts_on_validation():
     pooled, validation = PooledAnswers.of(ANSWERS, MODELS), ANSWERS.rows("validation")
     for method in methods:
         rows = shown[(shown["method"] == method.name) & (shown["kind"] == "delay_s")]
+        if method.cheapest:
+            assert rows["energy_j"].is_monotonic_decreasing
+            assert (rows["experts"] == (0,)).all()
+            continue
         values = [accuracy(method, pooled, r["experts"], r["k"], validation) for r in rows.to_dict("records")]
         assert values == sorted(values)
 

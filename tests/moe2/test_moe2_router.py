@@ -10,6 +10,7 @@ from moe2_samples import sample_answers
 
 from moe2.answers import bundled_answers
 from moe2.baselines import average_of_all, baselines, best_single, majority_vote, oracle, random_experts
+from moe2.costs import LegCosts
 from moe2.evaluation import compare, evaluate
 from moe2.gate import Gate, bundled_gate
 from moe2.router import GateRouter
@@ -263,3 +264,35 @@ def test_categories_add_up_to_all():
     whole = table["category"] == "all"
     right = (table["accuracy"] * table["n"]).groupby([whole, table["method"]]).sum()
     assert np.allclose(right[True], right[False])
+
+
+def test_loss_and_costs_are_those_of_the_experts_asked():
+    """By hand: -log of the mixture, the slowest leg, the sum of the legs; a method that asks the unknown has none."""
+    gate = identity_gate()
+    n, N = len(ANSWERS), len(ANSWERS.models)
+    random = np.random.default_rng(0)
+    costs = LegCosts(
+        delay_s=random.uniform(1, 9, (n, N)), energy_j=random.uniform(1, 9, (n, N)), delay_budget_s=np.full(n, 6.0)
+    )
+    costs.energy_j[:, 2] = np.nan
+    table = evaluate(ANSWERS, gate, ks=(2,), costs=costs)
+    whole = table[table["category"] == "all"].set_index("method")
+    rows = ANSWERS.rows("test")
+    pool = ANSWERS.of(rows)
+    router = GateRouter.of(gate=gate, answers=pool, models=ANSWERS.models, k=2)
+    losses, delays_s = [], []
+    for i, row in enumerate(rows):
+        p = 0.0
+        for e, w in zip(router.experts[i], router.weights[i], strict=True):
+            choice, m = pool.choice[i, e], pool.n_options[i]
+            p += w * (1 / m if choice < 0 else (1 - gate.smoothing) * (choice == pool.gold[i]) + gate.smoothing / m)
+        losses.append(-np.log(p))
+        delays_s.append(max(costs.delay_s[row, e] for e in router.experts[i]))
+    found = whole.loc["gate, k = 2"]
+    assert found["loss"] == pytest.approx(np.mean(losses))
+    assert found["delay_s"] == pytest.approx(np.mean(delays_s))
+    only = f"only {ANSWERS.models[1]}"
+    assert whole.loc[only, "energy_j"] == pytest.approx(costs.energy_j[rows, 1].mean())
+    assert np.isnan(whole.loc["majority vote of all", "energy_j"])
+    assert whole.loc["cheapest that fits", "energy_j"] <= whole.loc[only, "energy_j"] + 0.5
+    assert evaluate(ANSWERS, gate, ks=(2,))[["delay_s", "energy_j"]].isna().all(axis=None)
