@@ -66,7 +66,8 @@ def read_sessions(folders: Sequence[Path]) -> Sessions:
     asked = kept[kept["kind"] == "request"]
     good = asked[asked["fault"] == ""].copy()
     if not (good["concurrency"] == 1).any():
-        why = "; ".join(drifted.values()) or "see the faults in its rows"
+        absent = ", ".join(_missing(frame))
+        why = "; ".join(drifted.values()) or (f"missing are {absent}" if absent else "see the faults in its rows")
         raise ValueError(f"{folders[0]}: no good request of a lone sequence to fit; {why}")
     good["ttft_s"] = good["first_token_s"] - good["sent_s"]
     good["decode_s"] = good["finished_s"] - good["first_token_s"]

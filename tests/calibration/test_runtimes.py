@@ -1,10 +1,16 @@
 """Laws of runtimes: tokens are the server's count, the first token is the first text, and faults are told."""
 
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fault_server import FAULTS, fault_server
 
-from calibration.architectures import Architecture
+import calibration
+from calibration.architectures import Architecture, architecture_of, read_architecture
 from calibration.runtimes.endpoint import Endpoint
 from calibration.runtimes.random_transformer import RandomTransformer
 from tests.llama_server import llama_server, write_llama
@@ -93,3 +99,40 @@ def test_a_random_model_in_this_process():
     assert generation.tpot_s == pytest.approx((stamps[-1] - stamps[1]) / 5)
     assert "weights are random" in runtime.report()["weights"]
     runtime.close()
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "pynvml", "jtop"])
+def test_a_vendor_library_has_one_home_and_is_imported_where_it_connects(library):
+    """One file of the package imports it, inside a function, so that every module loads on every machine."""
+    homes = {}
+    for path in Path(calibration.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.partition(".")[0] == library for name in names):
+                homes.setdefault(path.name, []).append(node in tree.body)
+    assert len(homes) == 1
+    assert not any(at_the_top for (tops,) in [homes.values()] for at_the_top in tops)
+
+
+def test_a_shape_is_read_from_a_models_config(tmp_path):
+    """The sizes of a known model, written as its config.json, give its architecture back; a missing key is refused."""
+    known = architecture_of("llama-3.2-1b")
+    config = {
+        "vocab_size": known.vocabulary,
+        "hidden_size": known.hidden,
+        "intermediate_size": known.intermediate,
+        "num_hidden_layers": known.layers,
+        "num_attention_heads": known.heads,
+        "num_key_value_heads": known.kv_heads,
+        "max_position_embeddings": known.context_tokens,
+        "tie_word_embeddings": True,
+    }
+    path = tmp_path / known.name / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(config))
+    assert read_architecture(path) == replace(known, source="config.json")
+    path.write_text(json.dumps({**config, "hidden_size": "wide"}))
+    with pytest.raises(ValueError, match=r"config\.json: needs whole numbers above 0 for hidden_size"):
+        read_architecture(path)

@@ -1,5 +1,7 @@
 """Laws of the calibration's commands: from a server to a profile with its figure, and errors in one message."""
 
+import json
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -41,6 +43,60 @@ def test_from_a_server_to_a_profile(app, tmp_path, monkeypatch):
     run(app, "fit", tmp_path / "e.jsonl", "--out", tmp_path / "p", status=2)
     assert read_profile(tmp_path / "p" / "test-cpu--again--bf16.json").seconds.decode_of(1, 32) > 0
     assert "valid" in run(app, "profiles", "validate", tmp_path / "p" / "test-cpu--small--f32.json")
+
+
+TINY = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
+
+
+def test_a_model_of_random_weights_in_this_process(app, tmp_path):
+    """The whole path with no server and no download: a config's shape is made, measured and fitted, and said so."""
+    config = tmp_path / "tiny" / "config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps(TINY))
+    options = ("--transformers", config, "--torch-device", "cpu", "--meter", "none", "--precision", 0.9)
+    options += ("--least-prompt", 64, "--most-prompt", 1024, "--output", "4,12")
+    said = run(app, "calibrate", "--out", tmp_path / "r", *options)
+    assert "0 with faults" in said
+    assert "it ended as every cell is measured" in said
+    run(app, "fit", tmp_path / "r", "--out", tmp_path / "p", "--device", "Test CPU", "--no-figure")
+    profile = read_profile(tmp_path / "p" / "test-cpu--tiny--fp32.json")
+    assert "weights are random" in profile.evidence["weights"]
+    assert (profile.provenance.latency, profile.joules) == ("measured", None)
+    both = ("--url", "http://127.0.0.1:9")
+    assert "give one of --url" in run(app, "calibrate", "--out", tmp_path / "x", *options, *both, status=2)
+    assert "give one of --url" in run(app, "calibrate", "--out", tmp_path / "x", status=2)
+
+
+def test_a_budget_that_ended_is_told_by_both_commands(app, tmp_path):
+    """What the budget left out is named by `calibrate`, and by `fit` as long as nobody measured it."""
+    config = tmp_path / "tiny" / "config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps(TINY))
+    options = ("--transformers", config, "--torch-device", "cpu", "--meter", "none", "--budget-s", 1e-9)
+    options += ("--least-prompt", 64, "--most-prompt", 128, "--output", "4")
+    said = run(app, "calibrate", "--out", tmp_path / "r", *options)
+    assert "the budget of 1e-09 s is spent" in said
+    assert "missing are b000-p000064-o00001-c001" in said
+    said = run(app, "fit", tmp_path / "r", "--out", tmp_path / "p", status=2)
+    assert "no good request of a lone sequence to fit; missing are b000-p000064-o00001-c001" in said
+
+
+def test_corrections_are_stated_and_of_one_meter(app, tmp_path):
+    """Each is listed with its source and error; asked for another meter, or misnamed, it is refused."""
+    said = run(app, "meters", "corrections")
+    assert "nvml-rtx-4090: joules under load x 1.02 (± 1%)" in said
+    with fault_server("none") as address:
+        options = ("--url", address, "--meter", "none", "--out", tmp_path / "r", "--correction")
+        assert "this session's meter is 'none'" in run(app, "calibrate", *options, "nvml-rtx-4090", status=2)
+        assert "did you mean 'nvml-rtx-4090'?" in run(app, "calibrate", *options, "nvml-4090", status=2)
 
 
 def test_profiles_are_listed_shown_compared(app):
