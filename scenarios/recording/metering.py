@@ -62,7 +62,10 @@ def energy_gap(devices: Sequence[str], found: Sequence[Metered]) -> str:
     """Return why the joules of the devices cannot be summed, '' when they can."""
     known = {event.device for event in found if event.energy_j is not None}
     if without := sorted(set(devices) - known):
-        reason = next((f": {event.reason}" for event in found if event.device == without[0]), ": no meter, or the recording was interrupted")
+        reason = next(
+            (f": {event.reason}" for event in found if event.device == without[0]),
+            ": no meter, or the recording was interrupted",
+        )
         return f"the energy of {', '.join(without)} was not measured{reason}"
     scopes = sorted({str(event.scope) for event in found})
     return f"the meters cover different scopes, {' and '.join(scopes)}" if len(scopes) > 1 else ""

@@ -163,6 +163,8 @@ def _instants(end: Ended, arrived_s: float) -> dict[str, float | None]:
 def _requests(recorded: Recorded, legs: pd.DataFrame) -> pd.DataFrame:
     requests, pool, n = recorded.load.requests, recorded.pool, len(recorded.load.requests)
     status, left_s = _joined(recorded, legs)
+    finished_s = _at_user_s(recorded, left_s)
+    status[(status == "served") & np.isnan(finished_s)] = "unfinished"  # the network never carried it
     no_question = requests.prompt < 0
     question_id = np.zeros(n, dtype=np.int64) if pool is None else pool.question_id[requests.prompt].astype(np.int64)
     return pd.DataFrame(
@@ -175,7 +177,7 @@ def _requests(recorded: Recorded, legs: pd.DataFrame) -> pd.DataFrame:
             ),
             "category": requests.category,
             "arrived_s": requests.arrived_s,
-            "finished_s": _at_user_s(recorded, left_s),
+            "finished_s": finished_s,
             "n_legs": np.bincount(recorded.load.legs.request, minlength=n),
             "answer": np.full(n, None, dtype=object),  # what a testbed says to random tokens is no answer
             "correct": pd.arrays.BooleanArray(np.zeros(n, dtype=np.bool_), np.ones(n, dtype=np.bool_)),
@@ -210,10 +212,14 @@ def _joined(recorded: Recorded, legs: pd.DataFrame) -> tuple[NDArray[np.object_]
 def _at_user_s(recorded: Recorded, left_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return when the answers are at their users: over the network that the scenario states, in the order of time."""
     requests, legs = recorded.load.requests, recorded.load.legs
+    recorded.link.at_gateway_s(
+        requests.arrived_s, requests.user_id, requests.prompt_tokens
+    )  # the way there comes first
     tokens = np.maximum.reduceat(legs.output_tokens, np.flatnonzero(np.diff(legs.request, prepend=-1)))
     order = np.argsort(left_s, kind="stable")[: int(np.isfinite(left_s).sum())]  # NaN comes last
     found = np.full(len(left_s), nan)
-    found[order] = recorded.link.at_user_s(left_s[order], requests.user_id[order], tokens[order])
+    at_user_s = np.asarray(recorded.link.at_user_s(left_s[order], requests.user_id[order], tokens[order]))
+    found[order] = np.where(np.isfinite(at_user_s), at_user_s, nan)
     return found
 
 
