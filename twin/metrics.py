@@ -4,6 +4,8 @@ Delay, served share and accuracy are those of the requests that they are given: 
 Energy is that of whole runs: a device's joules cannot be split at an instant.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
 from math import ceil, inf, nan
 
 import numpy as np
@@ -11,6 +13,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 PERCENTILES = (50, 95, 99)
+MEASURED = ("arrived_s", "finished_s", "correct", "status")
+"""Columns of a requests table that `request_metrics` reads."""
+
+
+def replications(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Yield each replication's number and rows, in order; rows that stand together are not copied."""
+    number = table["replication"].to_numpy()
+    steps = np.flatnonzero(np.diff(number))
+    if np.any(number[steps + 1] < number[steps]):
+        table = table.sort_values("replication", kind="stable")
+        yield from replications(table)
+        return
+    edges = [0, *(steps + 1).tolist(), len(number)]
+    for start, end in pairwise(edges):
+        if end > start:
+            yield int(number[start]), table.iloc[start:end]
 
 
 def after_warmup(requests: pd.DataFrame, warmup_s: float) -> pd.DataFrame:
@@ -86,7 +104,8 @@ def unmetered_devices(devices: pd.DataFrame) -> list[str]:
 
 def by_category(requests: pd.DataFrame) -> pd.DataFrame:
     """Return one row per category, sorted, with its number of requests, delays, served share and accuracy."""
-    rows = [{"category": name, **request_metrics(group)} for name, group in requests.groupby("category")]
+    groups = requests[["category", *MEASURED]].groupby("category", observed=True)
+    rows = [{"category": name, **request_metrics(group)} for name, group in groups]
     return pd.DataFrame(rows, columns=["category", *_request_columns()])
 
 
@@ -120,8 +139,8 @@ def by_device(devices: pd.DataFrame, legs: pd.DataFrame) -> pd.DataFrame:
     groups = devices.groupby("device", sort=False)
     table = pd.DataFrame({name: groups[name].apply(lambda x: x.sum(skipna=False)) for name in columns})
     table["utilisation"] = table["busy_s"] / (table["busy_s"] + table["idle_s"])
-    served = legs.loc[legs["status"] == "served", "device"].value_counts()
-    table.insert(0, "n_legs", served.reindex(table.index, fill_value=0).astype(np.int64))
+    served = legs["device"][legs["status"] == "served"].value_counts().to_dict()
+    table.insert(0, "n_legs", [int(served.get(device, 0)) for device in table.index])
     table["energy_j_per_leg"] = table["energy_j"] / table["n_legs"].where(table["n_legs"] > 0)
     return table.reset_index()
 

@@ -10,15 +10,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pandas.api.types import union_categoricals
 
 from twin.gateway import fused_answers
-from twin.outcomes import FAILED, REJECTED, SERVED, STATUSES, UNFINISHED
+from twin.outcomes import FAILED, REJECTED, SERVED, STATUSES, UNFINISHED, LegOutcomes
 from twin.prompts import PromptPool
 from twin.protocols import Router
 from twin.radio_tables import RADIO_SCHEMAS, radio_columns
 from twin.world import Run
 
-_LETTERS = np.array([chr(ord("A") + i) for i in range(26)], dtype=object)
+_LETTERS = tuple(chr(ord("A") + i) for i in range(26))
 _TEXT, _INTEGER, _NUMBER, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 SCHEMAS = {
@@ -95,7 +96,8 @@ class Tables:
 def tabulate(run: Run, *, replication: int = 0, pool: PromptPool | None = None, router: Router | None = None) -> Tables:
     """Return the tables of a run; the pool gives question ids, the router fuses the answers of served requests.
 
-    Without them, and for requests with no prompt or not served, question, answer and correctness are null.
+    Without them, and for requests with no prompt or not served, question, answer and correctness are null. Words of
+    which few are distinct (expert, device, category, answer, status, reason) are columns of `pandas.Categorical`.
     """
     radio = {} if run.radio is None else radio_columns(run.radio)
     return Tables(
@@ -111,7 +113,7 @@ def joined(tables: Sequence[Tables]) -> Tables:
     if len(tables) == 1:
         return tables[0]
     parts = [t.named() for t in tables]
-    return Tables(**{name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]})
+    return Tables(**{name: _stacked([part[name] for part in parts]) for name in parts[0]})
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
@@ -124,28 +126,51 @@ def write_tables(tables: Tables, folder: Path) -> None:
         )
 
 
-def _write(frame: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
-    """Write a table piece by piece, so that it is not in memory twice; each column as suits it."""
-    repeated = [field.name for field in schema if field.type in (_TEXT, _FLAG) or field.name in _REPEATED]
-    with pq.ParquetWriter(
-        path,
-        _arrow(frame.iloc[:0], schema).schema,  # with the marks by which pandas finds its own types again
-        compression={field.name: "zstd" if field.name in repeated else "lz4" for field in schema},
-        use_dictionary=[column for column in repeated if schema.field(column).type != _FLAG],
-        write_statistics=False,
-    ) as writer:
-        for start in range(0, max(len(frame), 1), _PIECE):
-            writer.write_table(_arrow(frame.iloc[start : start + _PIECE], schema))
-
-
-def _arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pandas(frame, schema=schema, preserve_index=False, nthreads=1)
-
-
 def read_tables(folder: Path) -> Tables:
-    """Return the tables that `write_tables` wrote, types included."""
+    """Return the tables that `write_tables` wrote, types included; words come back as plain text."""
     paths = {name: folder / f"{name}.parquet" for name in _COLUMNS}
     return Tables(**{name: pd.read_parquet(path) for name, path in paths.items() if name in SCHEMAS or path.exists()})
+
+
+def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of the frames below each other; columns of categories take the categories of all."""
+    words = set.intersection(*(set(frame.select_dtypes("category")) for frame in frames))
+    stacked = pd.concat([frame.drop(columns=list(words)) for frame in frames], ignore_index=True)
+    for place, column in enumerate(frames[0].columns):
+        if column in words:
+            stacked.insert(place, column, union_categoricals([frame[column] for frame in frames]))
+    return stacked
+
+
+def _write(frame: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
+    """Write a table piece by piece, so that it is not in memory twice; each column as suits it.
+
+    Words go from their codes straight to the file's own dictionary. What the file says of itself is text: who reads
+    it without `read_tables` meets no categories. Instants and joules are not compressed: their digits are random.
+    """
+    repeated = [field.name for field in schema if field.type in (_TEXT, _FLAG) or field.name in _REPEATED]
+    marks = pa.Schema.from_pandas(frame.iloc[:0].astype(dict.fromkeys(frame.select_dtypes("category"), object)))
+    fields = [pa.field(f.name, _arrow(frame[f.name].iloc[:0], f.type).type) for f in schema]
+    with pq.ParquetWriter(
+        path,
+        pa.schema(fields),
+        compression={field.name: "zstd" if field.name in repeated else "none" for field in schema},
+        use_dictionary=[column for column in repeated if schema.field(column).type != _FLAG],
+        write_statistics=False,
+        store_schema=False,
+    ) as writer:
+        writer.add_key_value_metadata(marks.metadata)  # by which pandas finds its own types again
+        for start in range(0, max(len(frame), 1), _PIECE):
+            piece = frame.iloc[start : start + _PIECE]
+            writer.write_table(pa.table([_arrow(piece[f.name], f.type) for f in schema], schema=writer.schema))
+
+
+def _arrow(column: "pd.Series[Any]", kind: pa.DataType) -> pa.Array:
+    """Return a column for Arrow, NaN and None as null; words as a dictionary."""
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return pa.Array.from_pandas(column, type=kind)
+    codes = column.cat.codes.to_numpy()
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(column.cat.categories, type=kind))
 
 
 def _frame(columns: dict[str, Any], replication: int) -> pd.DataFrame:
@@ -157,7 +182,7 @@ def _frame(columns: dict[str, Any], replication: int) -> pd.DataFrame:
 def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> dict[str, Any]:
     requests = run.requests
     status = _request_status(run)
-    answer, correct = _answers(run, status == "served", router)
+    answer, correct = _answers(run, status == SERVED, router)
     question_id: NDArray[np.int64] | None = None
     if pool is not None and len(pool):
         question_id = np.where(requests.prompt >= 0, pool.question_id[requests.prompt], -1)
@@ -165,48 +190,46 @@ def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> dict[
         "request_id": requests.request_id,
         "user_id": _integers(requests.user_id, missing=requests.user_id < 0),
         "question_id": _integers(question_id, missing=requests.prompt < 0),
-        "category": requests.category,
+        "category": pd.Categorical(requests.category),
         "arrived_s": requests.arrived_s,
         "finished_s": run.finished_s,
         "n_legs": np.bincount(run.legs.request, minlength=len(requests)),
         "answer": answer,
         "correct": correct,
         "energy_j": np.bincount(run.legs.request, weights=run.outcomes.energy_j, minlength=len(requests)),
-        "status": status,
+        "status": _words(status, STATUSES),
     }
 
 
-def _request_status(run: Run) -> NDArray[np.object_]:
+def _request_status(run: Run) -> NDArray[np.int8]:
     """A request is served when its answer is at its user, else rejected, failed or unfinished as one of its legs."""
     found = np.where(np.isnan(run.finished_s), UNFINISHED, SERVED).astype(np.int8)
     for code in (UNFINISHED, FAILED, REJECTED):
         found[run.legs.request[run.outcomes.status_code == code]] = code
-    return np.asarray(STATUSES[found])
+    return found
 
 
 def _answers(
     run: Run, served: NDArray[np.bool_], router: Router | None
-) -> tuple[NDArray[np.object_], "pd.arrays.BooleanArray"]:
+) -> tuple[pd.Categorical, "pd.arrays.BooleanArray"]:
     """Return the letter and the correctness of each request (n,), null where they are not known."""
     n = len(run.requests)
-    letter = np.full(n, None, dtype=object)
     known = served & (run.requests.prompt >= 0)
     if router is None or not known.any():
-        return letter, pd.arrays.BooleanArray(np.zeros(n, dtype=np.bool_), np.ones(n, dtype=np.bool_))
+        return _words(np.full(n, -1), _LETTERS), _unknown(n)
     option, correct = fused_answers(run.requests, run.legs, run.outcomes.status_code == SERVED, router)
-    given = known & (option >= 0)
-    letter[given] = _LETTERS[option[given]]
-    return letter, pd.arrays.BooleanArray(np.asarray(correct, dtype=np.bool_).copy(), ~known)
+    right = np.asarray(correct, dtype=np.bool_).copy()
+    return _words(np.where(known, option, -1), _LETTERS), pd.arrays.BooleanArray(right, ~known)
 
 
 def _legs(run: Run) -> dict[str, Any]:
     legs, outcomes = run.legs, run.outcomes
-    experts = np.array([expert.name for expert in run.experts], dtype=object)
-    devices = np.array([expert.device for expert in run.experts], dtype=object)
+    devices = list(dict.fromkeys(expert.device for expert in run.experts))
+    device_of = np.array([devices.index(expert.device) for expert in run.experts])
     return {
         "request_id": run.requests.request_id[legs.request],
-        "expert": experts[legs.expert],
-        "device": devices[legs.expert],
+        "expert": _words(legs.expert, [expert.name for expert in run.experts]),
+        "device": _words(device_of[legs.expert], devices),
         "weight": legs.weight,
         "arrived_s": outcomes.arrived_s,
         "started_s": outcomes.started_s,
@@ -215,9 +238,9 @@ def _legs(run: Run) -> dict[str, Any]:
         "prompt_tokens": legs.prompt_tokens,
         "output_tokens": legs.output_tokens,
         "energy_j": outcomes.energy_j,
-        "status": outcomes.status,
+        "status": _words(outcomes.status_code, STATUSES),
         "attempt": np.ones(len(legs), dtype=np.int64),
-        "reason": outcomes.reason,
+        "reason": _reasons(outcomes),
     }
 
 
@@ -233,6 +256,24 @@ def _devices(run: Run) -> dict[str, Any]:
         "energy_j": run.busy_energy_j + run.idle_energy_j + run.overhead_energy_j,
         "utilisation": run.busy_s / run.horizon_s,
     }
+
+
+def _words(codes: NDArray[np.integer], words: Sequence[str]) -> pd.Categorical:
+    """Return the words that codes stand for, -1 for none."""
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(words), validate=False)
+
+
+def _reasons(outcomes: LegOutcomes) -> pd.Categorical:
+    words = sorted(set(outcomes.reasons.values()))
+    code_of = {word: code for code, word in enumerate(words)}
+    codes = np.full(len(outcomes.status_code), -1, dtype=np.int32)
+    for row, why in outcomes.reasons.items():
+        codes[row] = code_of[why]
+    return _words(codes, words)
+
+
+def _unknown(n: int) -> "pd.arrays.BooleanArray":
+    return pd.arrays.BooleanArray(np.zeros(n, dtype=np.bool_), np.ones(n, dtype=np.bool_))
 
 
 def _integers(values: NDArray[np.int64] | None, *, missing: NDArray[np.bool_]) -> "pd.arrays.IntegerArray":

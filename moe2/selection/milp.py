@@ -9,8 +9,6 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint
-from scipy.optimize import milp as highs
 
 from moe2.selection.branch_and_bound import Search
 from moe2.selection.cuts import Cuts
@@ -58,6 +56,9 @@ def _tighten(relaxation: Relaxation, single: NDArray[np.bool_]) -> None:
 
 def _solve(cuts: Cuts, single: NDArray[np.bool_], seconds: float) -> tuple[NDArray[np.float64] | None, float]:
     """Return HiGHS's best y over all cuts and its bound."""
+    from scipy.optimize import Bounds, LinearConstraint  # noqa: PLC0415 - half a second to load
+    from scipy.optimize import milp as highs  # noqa: PLC0415
+
     M, groups = len(single), len(cuts.weights)
     rows = np.array(cuts.rows)[:, :-1]  # without the price of breaking a budget
     found = highs(

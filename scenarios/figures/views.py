@@ -71,9 +71,8 @@ def leg_parts(story: Story) -> pd.DataFrame:
     arrived, started, first, finished = (
         floats(legs[f"{name}_s"]) for name in ("arrived", "started", "first_token", "finished")
     )
-    parts = legs[["replication", "request_id", "expert", "device"]].assign(
-        wait=started - arrived, prefill=first - started, decode=finished - first, finished_s=finished
-    )
+    names = legs[["replication", "request_id", "expert", "device"]].astype({"expert": object, "device": object})
+    parts = names.assign(wait=started - arrived, prefill=first - started, decode=finished - first, finished_s=finished)
     last = parts.groupby(["replication", "request_id"])["finished_s"].transform("max")
     slowest = (parts["finished_s"] == last) & ~parts[parts["finished_s"] == last].duplicated(
         ["replication", "request_id"]

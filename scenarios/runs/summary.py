@@ -13,20 +13,20 @@ from scenarios.runs.replicating import Assembly
 from scenarios.runs.result import Result
 from scenarios.verdicts.judging import energies_j, per_replication
 from scenarios.verdicts.verdict import estimate, overall
-from twin.metrics import by_device, leg_energy_per_request_j, request_metrics
+from twin.metrics import MEASURED, by_device, leg_energy_per_request_j, replications, request_metrics
 from twin.radio_tables import by_site, radio_metrics
 from twin.tables import Tables
 
 __all__ = ["summarise"]
 
 
-_JUDGED = ("replication", "category", "arrived_s", "finished_s", "correct", "status")
+_JUDGED = ("replication", "category", *MEASURED)
 
 
 def summarise(result: Result) -> dict[str, Any]:
     """Return the summary as plain JSON values: null where a figure is not known, "inf" where it has no bound."""
     assembly, tables, evidence = result.assembly, result.tables, result.evidence
-    file, judged = assembly.file, evidence.requests()[list(_JUDGED)].astype({"status": "category"})  # fast to compare
+    file, judged = assembly.file, evidence.requests()[list(_JUDGED)]
     summary: dict[str, Any] = _plain(
         {
             "scenario": file.name,
@@ -42,11 +42,13 @@ def summarise(result: Result) -> dict[str, Any]:
             "unstable": dict(evidence.unstable),
             "metrics": {
                 "overall": _estimates(judged, assembly.random),
-                "by_category": {c: _estimates(g, assembly.random) for c, g in judged.groupby("category")},
+                "by_category": {
+                    c: _estimates(g, assembly.random) for c, g in judged.groupby("category", observed=True)
+                },
                 "energy": _energy(tables, assembly.random),
                 "by_device": by_device(tables.devices, tables.legs).set_index("device").to_dict("index"),
             },
-            "requests": {"arrived": len(tables.requests), **tables.requests["status"].value_counts().to_dict()},
+            "requests": {"arrived": len(tables.requests), **_counts(tables.requests["status"])},
             "subset": _subset(assembly),
             "profiles": [_profile(assembly, i) for i in range(len(assembly.all_experts))],
             "wall_s": result.wall_s,
@@ -60,9 +62,14 @@ def summarise(result: Result) -> dict[str, Any]:
 
 def _estimates(requests: pd.DataFrame, random: bool) -> dict[str, Any]:
     """Return each metric's mean over the replications with its interval."""
-    rows = [request_metrics(group) for _, group in requests.groupby("replication")]
+    rows = [request_metrics(group) for _, group in replications(requests)]
     names = rows[0] if rows else {}
     return {name: asdict(estimate([row[name] for row in rows], random=random)) for name in names}
+
+
+def _counts(words: pd.Series[Any]) -> dict[str, int]:
+    """Return how often each word stands there, the most frequent first; words that do not are left out."""
+    return {str(word): int(n) for word, n in words.value_counts().items() if n}
 
 
 def _energy(tables: Tables, random: bool) -> dict[str, Any]:

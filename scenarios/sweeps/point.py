@@ -96,7 +96,7 @@ def _of_devices(requests: pd.DataFrame, legs: pd.DataFrame, devices: pd.DataFram
 def _groups(requests: pd.DataFrame, budgets: Budgets) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield all requests, each category, and those of the categories without a budget of their own."""
     yield ALL, requests
-    for category, group in requests.groupby("category", sort=True):
+    for category, group in requests.groupby("category", sort=True, observed=True):
         yield str(category), group
     named = [c for c in budgets.delay_by_category_s() if c != "default"]
     if named:

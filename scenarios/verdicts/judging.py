@@ -13,7 +13,14 @@ from scenarios.files.schema import Budgets
 from scenarios.verdicts.stability import unstable_share
 from scenarios.verdicts.verdict import Estimate, Verdict, estimate, judge
 from twin.expert import Expert
-from twin.metrics import after_warmup, delay_percentile_s, energy_per_request_j, mean_delay_s, served_share
+from twin.metrics import (
+    after_warmup,
+    delay_percentile_s,
+    energy_per_request_j,
+    mean_delay_s,
+    replications,
+    served_share,
+)
 from twin.tables import Tables
 
 __all__ = ["Evidence", "energies_j", "judge_budgets", "n_budgets", "per_replication"]
@@ -57,13 +64,13 @@ def judge_budgets(budgets: Budgets, evidence: Evidence) -> list[Verdict]:
 
 def per_replication(table: pd.DataFrame, metric: Callable[[pd.DataFrame], float | None]) -> list[float]:
     """Return a metric of each replication, in order; NaN where it is not known."""
-    found = [metric(group) for _, group in table.groupby("replication", sort=True)]
+    found = [metric(group) for _, group in replications(table)]
     return [float("nan") if value is None else value for value in found]
 
 
 def energies_j(tables: Tables) -> list[float]:
     """Return the joules per request of each replication, idle devices included; NaN where one is not known."""
-    devices = dict(list(tables.devices.groupby("replication")))
+    devices = dict(replications(tables.devices))
     return per_replication(tables.requests, lambda r: energy_per_request_j(r, devices[r["replication"].iloc[0]]))
 
 

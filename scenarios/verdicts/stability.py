@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+
+from twin.metrics import replications
 
 __all__ = ["growing_backlogs", "unstable_share"]
 
@@ -24,9 +25,16 @@ def growing_backlogs(legs: pd.DataFrame, duration_s: float) -> dict[str, float]:
     its growth between them is divided by the legs that arrive meanwhile. An expert is unstable when the lower bound
     of that share over the replications (Student's t, 99 %) is above 3 %; with one replication, the share itself.
     """
-    stayed = legs.loc[legs["status"] != "rejected", ["replication", "expert", "arrived_s", "finished_s"]]
-    growth = {name: _shares(group, duration_s) for name, group in stayed.groupby("expert", sort=False)}
-    return {str(name): float(np.mean(s)) for name, s in growth.items() if len(s) and _lower_bound(s) > LEAST}
+    growth: dict[str, list[float]] = {}
+    for _, run in replications(legs):
+        stayed = (run["status"] != "rejected").to_numpy()
+        arrived_s, finished_s = (run[column].to_numpy(float) for column in ("arrived_s", "finished_s"))
+        codes, names = pd.factorize(run["expert"])
+        for code, name in enumerate(names):
+            mine = np.flatnonzero((codes == code) & stayed)
+            share = _share(arrived_s[mine], finished_s[mine], duration_s)
+            growth.setdefault(str(name), []).extend([] if share is None else [share])
+    return {name: float(np.mean(s)) for name, s in growth.items() if len(s) and _lower_bound(s) > LEAST}
 
 
 def unstable_share(requests: pd.DataFrame, legs: pd.DataFrame, unstable: Sequence[str]) -> float:
@@ -38,19 +46,16 @@ def unstable_share(requests: pd.DataFrame, legs: pd.DataFrame, unstable: Sequenc
     return len(requests[key].merge(hit, on=key)) / len(requests)
 
 
-def _shares(legs: pd.DataFrame, duration_s: float) -> list[float]:
-    """Return the growth of the backlog of each replication as a share of the legs that came and stayed."""
+def _share(arrived_s: NDArray[np.float64], finished_s: NDArray[np.float64], duration_s: float) -> float | None:
+    """Return the growth of the backlog in a run as a share of the legs that came and stayed; None of too few."""
     third_s = duration_s / 3
-    shares = []
-    for _, run in legs.groupby("replication"):
-        arrived_s = run["arrived_s"].to_numpy(float)
-        left_s = run["finished_s"].fillna(math.inf).to_numpy(float)
-        n_between = np.count_nonzero((arrived_s >= 1.5 * third_s) & (arrived_s < 2.5 * third_s))
-        if n_between >= FEWEST:
-            before = _mean_present(arrived_s, left_s, third_s, 2 * third_s)
-            after = _mean_present(arrived_s, left_s, 2 * third_s, 3 * third_s)
-            shares.append((after - before) / n_between)
-    return shares
+    n_between = np.count_nonzero((arrived_s >= 1.5 * third_s) & (arrived_s < 2.5 * third_s))
+    if n_between < FEWEST:
+        return None
+    left_s = np.where(np.isnan(finished_s), math.inf, finished_s)
+    before = _mean_present(arrived_s, left_s, third_s, 2 * third_s)
+    after = _mean_present(arrived_s, left_s, 2 * third_s, 3 * third_s)
+    return (after - before) / n_between
 
 
 def _mean_present(arrived_s: NDArray[np.float64], left_s: NDArray[np.float64], start_s: float, end_s: float) -> float:
@@ -62,4 +67,6 @@ def _lower_bound(shares: Sequence[float]) -> float:
     x = np.asarray(shares)
     if len(x) == 1:
         return float(x[0])
+    from scipy.special import stdtrit  # noqa: PLC0415 - a third of a second to load, and one run needs none
+
     return float(x.mean() - stdtrit(len(x) - 1, SURE) * x.std(ddof=1) / math.sqrt(len(x)))

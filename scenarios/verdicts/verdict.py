@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 __all__ = [
     "LEVEL",
@@ -105,6 +104,8 @@ def estimate(
 
 
 def _half_width(x: NDArray[np.float64], level: float, factor: float) -> float:
+    from scipy.special import stdtrit  # noqa: PLC0415 - a third of a second to load, and a run may need none
+
     return float(stdtrit(len(x) - 1, (1 + level) / 2)) * float(x.std(ddof=1)) * math.sqrt(factor)
 
 

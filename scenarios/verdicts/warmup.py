@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from twin.metrics import replications
+
 __all__ = ["mser", "warmup_s"]
 
 BATCH = 5
@@ -16,7 +18,8 @@ def warmup_s(requests: pd.DataFrame) -> float | None:
 
     None when MSER-5 would cut half of the run: then no steady part is in sight.
     """
-    runs = [group.sort_values("arrived_s") for _, group in requests.groupby("replication")]
+    instants = requests[["replication", "arrived_s", "finished_s"]]
+    runs = [group.sort_values("arrived_s") for _, group in replications(instants)]
     n = min(len(run) for run in runs)
     delays_s = np.stack([(run["finished_s"] - run["arrived_s"]).to_numpy(float)[:n] for run in runs])
     arrived_s = np.stack([run["arrived_s"].to_numpy(float)[:n] for run in runs]).mean(axis=0)
