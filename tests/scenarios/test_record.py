@@ -124,7 +124,7 @@ def test_a_server_killed_in_the_middle(tmp_path):
     with testbed_server(token_s=0.02) as a, testbed_server() as b:
         rows = [(0.05 * i, 20, 8, "a" if i % 2 else "b") for i in range(40)]
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address, "b": b.address})
-        a.does = lambda n: a.loop.create_task(a._die()) and "" if n == 10 else ""
+        a.does = lambda n: "killed" if n == 10 else ""
         tables = record(scenario, endpoints, tmp_path / "out")
     check_laws(tables)
     legs = tables["legs"]
@@ -133,6 +133,28 @@ def test_a_server_killed_in_the_middle(tmp_path):
     assert 11 <= len(dead) <= 20
     assert dead["reason"].str.match("cut|unreachable").all()
     assert dead["reason"].str.startswith("unreachable").sum() >= 10
+
+
+@pytest.mark.parametrize("wrong", ["killed", "stall", "garbage"])
+def test_the_twin_with_the_same_fault_counts_the_same(tmp_path, wrong):
+    """A server that dies, stalls or answers garbage from its 11th leg (to its 15th): the twin's crash loses those."""
+    rows = [(0.1 * i, 20, 4, "a|b" if i % 2 else "a") for i in range(20)]
+    upto = 19 if wrong == "killed" else 14
+    with testbed_server() as a, testbed_server() as b:
+        bad = range(12, upto + 3)  # the first is the warm-up
+        a.does = lambda n: wrong if n in bad else ""
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address, "b": b.address}, timeout_s=1.0)
+        tables = record(scenario, endpoints, tmp_path / "out")
+    check_laws(tables)
+    repaired = "" if wrong == "killed" else f", repaired_s={0.1 * upto + 0.05}"
+    crash = f'faults.crashes=[{{device="device of a", at_s=0.95{repaired}}}]'
+    run = moe2("run", scenario, "--set", crash, "--out", tmp_path / "twin", "--no-report")
+    assert run.exit_code in {0, 1, 3}, run.output
+    compared = moe2("compare", tmp_path / "out", tmp_path / "twin")
+    assert compared.exit_code == 0, compared.output
+    twin = pd.read_parquet(tmp_path / "twin" / "requests.parquet")
+    assert tables["requests"]["status"].to_list() == twin["status"].to_list()
+    assert (twin["status"] == "failed").sum() == upto - 9
 
 
 def started(tmp_path, scenario, endpoints, n_ended):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
 
+# "killed" is one more: it takes the whole server away.
 WRONG = ("http 500", "http 400", "stall", "cut", "garbage", "cached")
 
 
@@ -62,6 +63,8 @@ class TestbedServer:
             self.n_open -= 1
 
     async def _complete(self, writer, body, wrong):
+        if wrong == "killed":
+            await self._die()
         if wrong.startswith("http"):
             _reply(writer, int(wrong[5:]), "out of memory")
             return
