@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from scenarios.commands import calibration, compare, method, plan, record, sweep
+from scenarios.commands import calibration, compare, method, plan, record, sweep, timeline
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ def run(  # noqa: PLR0917 - the command line's options
     seed: Annotated[int | None, typer.Option(help="Seed of all chance, in place of the scenario's.")] = None,
     engine: Annotated[str, typer.Option(help="compiled, or simpy: the same in plain Python, slower.")] = "compiled",
     report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
+    timeline_to: Annotated[
+        Path | None, typer.Option("--timeline", metavar="FILE", help="Write the first replication as Perfetto JSON.")
+    ] = None,
+    timeline_from: Annotated[float, typer.Option(help="Begin of the timeline's window in seconds.")] = 0.0,
+    timeline_until: Annotated[float | None, typer.Option(help="Its end; that of the run when left out.")] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
 ) -> None:
@@ -70,9 +75,13 @@ def run(  # noqa: PLR0917 - the command line's options
     console = Console(stderr=True, quiet=quiet)
     with bad_input():
         extra = [] if seed is None else [f"seed={seed}"]
+        timeline.check_timeline(timeline_to, timeline_from, timeline_until)
         plan = prepare(load(scenario, [*replayed(trace), *(changes or []), *extra]), out, engine=engine_of(engine))
     with bad_input((OSError,)):  # a full disk, a folder that cannot be written
         result = perform(plan, report=report, console=console)
+    if timeline_to is not None:
+        with bad_input():
+            timeline.draw_timeline(out, timeline_to, timeline_from, timeline_until)
     if as_json:
         print((out / "summary.json").read_text(encoding="utf-8"), end="")
     elif not quiet:
@@ -153,27 +162,32 @@ def evaluate_(  # noqa: PLR0917 - the command line's options
     curves: Annotated[
         Path | None, typer.Option(help="Also draw accuracy against delay and energy budgets into this folder.")
     ] = None,
-    scenario: Annotated[str, typer.Option(help="Scenario whose experts the curves are for.")] = "testbed",
+    scenario: Annotated[str, typer.Option(help="Scenario whose experts give the costs and the curves.")] = "testbed",
+    by_category: Annotated[bool, typer.Option("--by-category", help="Also print the gate by category.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the accuracy of the gate beside the baselines, on the test split, with paired intervals.
+    """Print accuracy, loss and unloaded costs of the gate beside the baselines, on the test split.
 
-    Example: moe2 evaluate --k 1 --k 3 --curves curves
+    Example: moe2 evaluate --k 1 --k 3 --by-category --curves curves
     """
     from moe2.evaluation import evaluate
     from moe2.gate import bundled_gate, read_gate
-    from scenarios.commands.terminal import print_accuracy
+    from scenarios.commands.terminal import print_accuracy, print_categories
+    from scenarios.files.loading import load
+    from scenarios.method.costs import scenario_costs
 
     with bad_input():
-        chosen = bundled_gate() if gate == "bundled" else read_gate(Path(gate))
-        found = evaluate(_answers(answers), chosen, ks=k or (1, 2, 3, 4))
+        chosen, table = bundled_gate() if gate == "bundled" else read_gate(Path(gate)), _answers(answers)
+        found = evaluate(table, chosen, ks=k or (1, 2, 3, 4), costs=scenario_costs(load(scenario, []), table))
         if curves is not None:
             curves.mkdir(parents=True, exist_ok=True)
             method.draw_evaluation(scenario, [], curves)
     if as_json:
         print(found.to_json(orient="records", indent=2))
-    else:
-        print_accuracy(found[found["category"] == "all"])
+        return
+    print_accuracy(found[found["category"] == "all"], costs_of=f"the experts of {scenario}")
+    if by_category:
+        print_categories(found)
 
 
 def _answers(name: str) -> Answers:
@@ -182,11 +196,11 @@ def _answers(name: str) -> Answers:
     return bundled_answers() if name == "bundled" else read_answers(Path(name))
 
 
-for commands in (sweep, plan, calibration, method, compare, record):
+for commands in (sweep, plan, calibration, method, compare, record, timeline):
     commands.register(app)
 
 PANELS = {
-    "Plan a testbed": "scenarios check schema run sweep plan capacity sensitivity whatif versus",
+    "Plan a testbed": "scenarios check schema run timeline sweep plan capacity sensitivity whatif versus",
     "At a device": "meters calibrate fit profiles export",
     "The twin and the testbed": "record compare import",
     "The method": "answers embed train evaluate",

@@ -16,7 +16,7 @@ from rich.text import Text
 from scenarios.story.numbers import DASH, MINUS, bound, interval, percent, quantity
 from scenarios.verdicts.verdict import Verdict, overall
 
-__all__ = ["print_accuracy", "print_fits", "print_scenarios", "print_verdicts"]
+__all__ = ["print_accuracy", "print_categories", "print_fits", "print_scenarios", "print_verdicts"]
 
 BUSY = 0.95  # a device busier than this has no slack left: its queue decides the delays
 
@@ -68,23 +68,42 @@ def print_scenarios(questions: Mapping[str, str]) -> None:
     Console(highlight=False, emoji=False).print(table)
 
 
-def print_accuracy(found: pd.DataFrame) -> None:
-    """Print the accuracy of methods on the test split and their paired differences, in points."""
-    table = _plain_table("method", numbers=("accuracy, %", "95 % interval", "− best single", "− majority"))
+_ACCURACY = ("right, %", "− single", "− majority", "loss", "s", "J")
+
+
+def print_accuracy(found: pd.DataFrame, *, costs_of: str) -> None:
+    """Print accuracy, loss and costs of methods on the test split and their paired differences, in points."""
+    table = _plain_table("method", numbers=_ACCURACY)
     for row in found.to_dict("records"):
-        table.add_row(
-            row["method"].removeprefix("only "),
-            f"{100 * row['accuracy']:.1f}",
-            f"{100 * row['low']:.1f}–{100 * row['high']:.1f}",
-            _difference(row["diff_vs_best_single"], row["diff_low"], row["diff_high"]),
-            _difference(row["diff_vs_majority"], row["majority_low"], row["majority_high"]),
-        )
+        table.add_row(row["method"].removeprefix("only "), *_accuracy(row))
     console = Console(highlight=False, emoji=False)
     console.print(table)
     console.print(
-        f"{int(found['n'].iloc[0])} test questions. Differences are paired, in points, ± half of their 95 % interval. "
-        "The best single expert was chosen on validation. The oracle needs the right answer: it cannot be built."
+        f"{int(found['n'].iloc[0])} test questions; ± half of a 95 % interval. Differences are paired, in points, to "
+        "the best single expert (chosen on validation) and the majority vote of all. The oracle needs the right answer: "
+        "it cannot be built. Loss: nats per question. s: mean of the slowest expert asked, J: mean sum of the experts "
+        f"asked, both of {costs_of}, unloaded."
     )
+
+
+def print_categories(found: pd.DataFrame) -> None:
+    """Print the router that asks the most experts, category by category."""
+    router = found.loc[found["kind"] == "router", "method"].iloc[-1]
+    table = _plain_table(router, numbers=("questions", *_ACCURACY))
+    for row in found[(found["method"] == router) & (found["category"] != "all")].to_dict("records"):
+        table.add_row(escape(row["category"]), str(row["n"]), *_accuracy(row))
+    Console(highlight=False, emoji=False).print(table)
+
+
+def _accuracy(row: Mapping[Any, Any]) -> list[str]:
+    return [
+        f"{100 * row['accuracy']:.1f} ±{50 * (row['high'] - row['low']):.1f}",
+        _difference(row["diff_vs_best_single"], row["diff_low"], row["diff_high"]),
+        _difference(row["diff_vs_majority"], row["majority_low"], row["majority_high"]),
+        f"{row['loss']:.3f}",
+        DASH if math.isnan(row["delay_s"]) else f"{row['delay_s']:.1f}",
+        DASH if math.isnan(row["energy_j"]) else f"{row['energy_j']:.0f}",
+    ]
 
 
 def print_fits(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe2.answers import Answers
+from moe2.costs import LegCosts
 from moe2.fusion import likelihood
 from moe2.gate import Gate
 from moe2.router import GateRouter
@@ -20,7 +21,7 @@ from scenarios.runs.inputs import answers_at, gate_at
 from twin.expert import Expert
 from twin.prompts import PromptPool
 
-__all__ = ["Routing", "build_routing"]
+__all__ = ["Routing", "build_routing", "unloaded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,22 +102,32 @@ def _problem(
     rows = answers.rows("validation")
     here = answers.for_models([e.profile.model for e in experts]).of(rows)
     categories = tuple(sorted(set(here.category.tolist())))
-    prefix = getattr(file.load, "prompt_prefix_tokens", 0)
-    there_and_back_s = 2 * (file.network.access_delay_s + file.network.lan_delay_s)
-    lengths = [(here.prompt_tokens + prefix, here.output_tokens[:, i]) for i in range(len(experts))]
+    costs = unloaded(file, experts, here)
     return Problem(
         experts=tuple(e.name for e in experts),
         categories=categories,
         logits=gate.logits_of(answers.embedding[rows], here.models),
         likelihood=likelihood(here.choice, here.gold, here.n_options, smoothing=gate.smoothing),
-        delay_s=there_and_back_s
-        + np.stack([e.profile.seconds.leg_of(*n) for e, n in zip(experts, lengths, strict=True)], axis=1),
-        energy_j=np.stack([_leg_j(e, *n) for e, n in zip(experts, lengths, strict=True)], axis=1),
+        delay_s=costs.delay_s,
+        energy_j=costs.energy_j,
         category=np.searchsorted(categories, here.category),
         delay_budget_s=np.array([_delay_budget_s(file, c) for c in categories]),
         energy_budget_j=file.budgets.energy_j_per_request,
         idle_j_per_request=np.array([_idle_w(e) / requests_per_s for e in experts]),
         k=file.router.k,
+    )
+
+
+def unloaded(file: ScenarioFile, experts: Sequence[Expert], answers: Answers) -> LegCosts:
+    """Return what each expert alone would cost on each prompt; `answers` has a column per expert, in their order."""
+    prefix = getattr(file.load, "prompt_prefix_tokens", 0)
+    there_and_back_s = 2 * (file.network.access_delay_s + file.network.lan_delay_s)
+    lengths = [(answers.prompt_tokens + prefix, answers.output_tokens[:, i]) for i in range(len(experts))]
+    return LegCosts(
+        delay_s=there_and_back_s
+        + np.stack([e.profile.seconds.leg_of(*n) for e, n in zip(experts, lengths, strict=True)], axis=1),
+        energy_j=np.stack([_leg_j(e, *n) for e, n in zip(experts, lengths, strict=True)], axis=1),
+        delay_budget_s=np.array([_delay_budget_s(file, c) for c in answers.category.tolist()]),
     )
 
 

@@ -1,0 +1,50 @@
+"""Laws of `moe2 evaluate`: the table on the terminal and the costs that a scenario's experts give."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from moe2.answers import bundled_answers
+from scenarios.cli import app
+from scenarios.files.loading import load
+from scenarios.files.plant import build_experts
+from scenarios.method.costs import scenario_costs
+
+
+def test_costs_are_those_of_the_expert_alone():
+    """A prompt costs the network's delay and the profile's leg; a model that no expert runs costs nobody knows what."""
+    answers = bundled_answers()
+    answers = answers.of(answers.rows("test")[:5])
+    scenario = load("testbed", [])
+    costs = scenario_costs(scenario, answers)
+    for expert in build_experts(scenario):
+        column = answers.models.index(expert.profile.model)
+        lengths = answers.prompt_tokens + 1000, answers.output_tokens[:, column]
+        network_s = 2 * (scenario.file.network.access_delay_s + scenario.file.network.lan_delay_s)
+        assert costs.delay_s[:, column] == pytest.approx(network_s + expert.profile.seconds.leg_of(*lengths))
+        assert costs.energy_j[:, column] == pytest.approx(expert.profile.joules.leg_of(*lengths))
+    assert set(costs.delay_budget_s) <= {20.0, 40.0}
+    strange = answers.for_models(answers.models[:2])
+    object.__setattr__(strange, "models", ("stranger", strange.models[1]))
+    found = scenario_costs(scenario, strange)
+    assert np.isnan(found.delay_s[:, 0]).all()
+    assert found.energy_j[:, 1] == pytest.approx(costs.energy_j[:, 1])
+
+
+def test_the_table_has_costs_and_categories():
+    """Overall and by category: every method has its loss, seconds and joules; the gate costs more with more experts."""
+    done = CliRunner().invoke(app, ["evaluate", "--k", "1", "--k", "3", "--json"])
+    assert done.exit_code == 0, done.output
+    rows = {(row["method"], row["category"]): row for row in json.loads(done.output)}
+    assert len({category for _, category in rows}) == 15
+    for category in ("all", "law"):
+        one, three = (rows[f"gate, k = {k}", category] for k in (1, 3))
+        assert one["energy_j"] < three["energy_j"]
+        assert one["delay_s"] < three["delay_s"]
+        assert rows["cheapest that fits", category]["energy_j"] < three["energy_j"]
+    shown = CliRunner().invoke(app, ["evaluate", "--k", "2", "--by-category"])
+    assert shown.exit_code == 0, shown.output
+    assert "philosophy" in shown.output
+    assert "cheapest that fits" in shown.output
