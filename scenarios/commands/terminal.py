@@ -81,7 +81,7 @@ def print_accuracy(found: pd.DataFrame, *, costs_of: str) -> None:
     console.print(
         f"{int(found['n'].iloc[0])} test questions; ± half of a 95 % interval. Differences are paired, in points, to "
         "the best single expert (by validation) and the majority vote of all. The oracle needs the right answer, "
-        "so it cannot be built. Loss: nats per question. s: mean of the slowest expert asked, J: mean sum of the experts "
+        "so it cannot be built. Loss: nats per question; s: mean of the slowest expert asked; J: mean sum of all those "
         f"asked, both of {costs_of}, unloaded."
     )
 
