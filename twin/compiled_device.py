@@ -16,14 +16,14 @@ from twin.machine import settings_of, slots_of, state_of
 class CompiledServer:
     """The arrays of one server, and what its device does to it."""
 
-    def __init__(self, expert: Expert, queue: NDArray[np.void], *, stop_s: float) -> None:
-        """`queue` holds the legs that it is to serve, in the order of (arrival, rank); it may grow."""
+    def __init__(self, expert: Expert, queue: NDArray[np.void], *, stop_s: float, n_legs: int | None = None) -> None:
+        """`queue` holds the legs that it is to serve, in the order of (arrival, rank); it may grow to `n_legs`."""
         self.expert = expert
         self.stop_s = stop_s
         self.queue = queue
         self.settings = settings_of(expert, stop_s)
         self.state = state_of(self.settings)
-        self.slots = slots_of(self.settings, len(queue))
+        self.slots = slots_of(self.settings, len(queue) if n_legs is None else n_legs)
         self.now = self.state[0]  # a view
         self.n_settled = 0  # legs at the front that an earlier crash has settled
 

@@ -10,7 +10,7 @@ from twin.course import Account, Course
 from twin.expert import Expert
 from twin.faults import Crash, crash_reason, down_reason
 from twin.machine import queue_of
-from twin.outcomes import FAILED, REJECTED, SERVED, UNFINISHED, LegOutcomes, Play, Played
+from twin.outcomes import FAILED, REJECTED, SERVED, UNFINISHED, LegOutcomes, Play, Played, played
 
 
 def play(given: Play) -> Played:
@@ -20,7 +20,7 @@ def play(given: Play) -> Played:
     """
     outcomes = _blank(_at_servers_s(given)[given.legs.request])
     accounts = tuple(_run(given, course, outcomes) for course in given.courses)
-    return Played(outcomes=outcomes, finished_s=_answered_s(given, outcomes), accounts=accounts)
+    return played(given, outcomes, _answered_s(given, outcomes), accounts)
 
 
 def _run(given: Play, course: Course, outcomes: LegOutcomes) -> Account:

@@ -8,6 +8,7 @@ from simpy.events import EventPriority
 
 from twin.chunked import Chunked
 from twin.clock import BOUNDARY, Clock, Instant
+from twin.course import Account
 from twin.expert import Expert
 from twin.faults import Crash, Pace, PowerSwitch, Step, crash_reason, down_reason
 from twin.prefill_first import PrefillFirst
@@ -124,6 +125,16 @@ class Device:
         """Something has come that an idle device waits for."""
         if not self.stirred.triggered:
             self.stirred.succeed()
+
+    def account(self) -> Account:
+        """Return what the device did."""
+        return Account(
+            busy_s=self.busy_s,
+            busy_energy_j=sum(server.busy_energy_j for server in self.servers),
+            last_s=max(server.last_s for server in self.servers),
+            overheads=self.overheads,
+            modes=self.modes,
+        )
 
     @property
     def busy_s(self) -> float:

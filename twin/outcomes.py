@@ -47,10 +47,18 @@ class LegOutcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """What an engine returns: legs, answers at their users (n requests), and what each device did."""
+    """What became of requests, in the order of (arrival, id), of their legs, and of each device.
 
+    Every attempt at a leg is a row of the legs; `attempt` is its number, from 1. `finished_s` (n requests) is when the
+    answer was at its user, `status_code` (n requests) indexes `STATUSES`.
+    """
+
+    requests: Requests
+    legs: Legs
+    attempt: NDArray[np.int64]
     outcomes: LegOutcomes
     finished_s: NDArray[np.float64]
+    status_code: NDArray[np.int8]
     accounts: tuple[Account, ...]
 
 
@@ -72,6 +80,27 @@ class Play:
     rank: NDArray[np.intp]
     prefill_factor: NDArray[np.float64]
     decode_factor: NDArray[np.float64]
+
+
+def played(
+    given: Play, outcomes: LegOutcomes, finished_s: NDArray[np.float64], accounts: tuple[Account, ...]
+) -> Played:
+    """Return what became of an open load of which every leg is tried once.
+
+    A request is served when its answer is at its user, else rejected, failed or unfinished as one of its legs.
+    """
+    status_code = np.where(np.isnan(finished_s), UNFINISHED, SERVED).astype(np.int8)
+    for code in (UNFINISHED, FAILED, REJECTED):
+        status_code[given.legs.request[outcomes.status_code == code]] = code
+    return Played(
+        requests=given.requests,
+        legs=given.legs,
+        attempt=np.ones(len(given.legs), dtype=np.int64),
+        outcomes=outcomes,
+        finished_s=finished_s,
+        status_code=status_code,
+        accounts=accounts,
+    )
 
 
 def play_of(

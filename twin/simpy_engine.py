@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from simpy import Event
 
 from twin.clock import Clock
-from twin.course import Account
 from twin.device import Device
 from twin.leg import Leg
-from twin.outcomes import STATUSES, LegOutcomes, Play, Played
+from twin.outcomes import STATUSES, LegOutcomes, Play, Played, played
 from twin.server import Server
 
 Sends = list[tuple[Server, Leg]]
@@ -28,11 +27,7 @@ def play(given: Play) -> Played:
     sends = _sends(given, [servers[i] for i in given.legs.expert.tolist()], seen)
     clock.process(_users(clock, given, sends, finished_s))
     clock.run()
-    return Played(
-        outcomes=_outcomes(seen),
-        finished_s=finished_s,
-        accounts=tuple(_account(device) for device in devices),
-    )
+    return played(given, _outcomes(seen), finished_s, tuple(device.account() for device in devices))
 
 
 def _device(clock: Clock, given: Play, place: int) -> Device:
@@ -48,16 +43,6 @@ def _servers(given: Play, devices: Sequence[Device]) -> list[Server]:
         pair for c, d in zip(given.courses, devices, strict=True) for pair in zip(c.experts, d.servers, strict=True)
     )
     return [server for _, server in sorted(pairs, key=lambda pair: pair[0])]
-
-
-def _account(device: Device) -> Account:
-    return Account(
-        busy_s=device.busy_s,
-        busy_energy_j=sum(server.busy_energy_j for server in device.servers),
-        last_s=max(server.last_s for server in device.servers),
-        overheads=device.overheads,
-        modes=device.modes,
-    )
 
 
 def _users(

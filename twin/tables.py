@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas.api.types import union_categoricals
 
 from twin.gateway import fused_answers
-from twin.outcomes import FAILED, REJECTED, SERVED, STATUSES, UNFINISHED, LegOutcomes
+from twin.outcomes import SERVED, STATUSES, LegOutcomes
 from twin.prompts import PromptPool
 from twin.protocols import Router
 from twin.radio_tables import RADIO_SCHEMAS, radio_columns
@@ -181,8 +181,7 @@ def _frame(columns: dict[str, Any], replication: int) -> pd.DataFrame:
 
 def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> dict[str, Any]:
     requests = run.requests
-    status = _request_status(run)
-    answer, correct = _answers(run, status == SERVED, router)
+    answer, correct = _answers(run, run.status_code == SERVED, router)
     question_id: NDArray[np.int64] | None = None
     if pool is not None and len(pool):
         question_id = np.where(requests.prompt >= 0, pool.question_id[requests.prompt], -1)
@@ -197,16 +196,8 @@ def _requests(run: Run, pool: PromptPool | None, router: Router | None) -> dict[
         "answer": answer,
         "correct": correct,
         "energy_j": np.bincount(run.legs.request, weights=run.outcomes.energy_j, minlength=len(requests)),
-        "status": _words(status, STATUSES),
+        "status": _words(run.status_code, STATUSES),
     }
-
-
-def _request_status(run: Run) -> NDArray[np.int8]:
-    """A request is served when its answer is at its user, else rejected, failed or unfinished as one of its legs."""
-    found = np.where(np.isnan(run.finished_s), UNFINISHED, SERVED).astype(np.int8)
-    for code in (UNFINISHED, FAILED, REJECTED):
-        found[run.legs.request[run.outcomes.status_code == code]] = code
-    return found
 
 
 def _answers(
@@ -239,7 +230,7 @@ def _legs(run: Run) -> dict[str, Any]:
         "output_tokens": legs.output_tokens,
         "energy_j": outcomes.energy_j,
         "status": _words(outcomes.status_code, STATUSES),
-        "attempt": np.ones(len(legs), dtype=np.int64),
+        "attempt": run.attempt,
         "reason": _reasons(outcomes),
     }
 

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from calibration.profile import did_you_mean
 from twin import simpy_engine
-from twin.course import courses_of
+from twin.course import Course, courses_of
 from twin.expert import Expert
 from twin.faults import Fault
+from twin.interactive import interact, open_users
 from twin.load import Legs, Requests
-from twin.network import Network
+from twin.network import Link, Network
 from twin.outcomes import LegOutcomes, Play, Played, play_of
 from twin.radio_record import RadioRecord
+from twin.rules import Rules
 
 __all__ = ["ENGINES", "Engine", "Run", "engine_of", "simulate"]
 
@@ -29,17 +31,20 @@ ENGINES: tuple[Engine, ...] = ("compiled", "simpy")
 class Run:
     """One execution: what went in and what came out.
 
-    `finished_s` (n requests) is when the answer was at its user, NaN where a leg was not served. The seconds and joules
-    are those of `devices` (n devices), in the order of their first experts; joules are NaN when a cost is unknown.
-    `horizon_s` is the later of the run's duration and the end of the last iteration anywhere: the time over which
-    every device is accounted for.
+    Every attempt at a leg is a row of the legs; `attempt` is its number, from 1. `finished_s` (n requests) is when the
+    answer was at its user, NaN for a request that was not served; `status_code` (n requests) indexes `STATUSES`. The
+    seconds and joules are those of `devices` (n devices), in the order of their first experts; joules are NaN when a
+    cost is unknown. `horizon_s` is the later of the run's duration and the end of the last iteration anywhere: the
+    time over which every device is accounted for.
     """
 
     experts: tuple[Expert, ...]
     requests: Requests
     legs: Legs
+    attempt: NDArray[np.int64]
     outcomes: LegOutcomes
     finished_s: NDArray[np.float64]
+    status_code: NDArray[np.int8]
     devices: tuple[str, ...]
     busy_s: NDArray[np.float64]
     busy_energy_j: NDArray[np.float64]
@@ -60,35 +65,55 @@ def simulate(
     seed: int,
     engine: Engine = "compiled",
     faults: Mapping[str, Sequence[Fault]] = MappingProxyType({}),
+    rules: Rules | None = None,
 ) -> Run:
     """Return what happens when the requests meet the experts; the same arguments give the same run.
 
     What is in the system at `duration_s` is drained for up to `drain_cap_s`. The engines agree; `simpy` makes every
-    iteration an event. `faults` are what befalls devices, by their names. Raises ValueError for a request without a
-    leg, two experts of one name, a fault of an unknown device, or a duration that is no positive number of seconds.
+    iteration an event. `faults` are what befalls devices, by their names. With `rules` of the gateway, the legs are
+    those that it may send, best first; all those that it did send are in the run. Raises ValueError for a request
+    without a leg, two experts of one name, a fault of an unknown device, or a duration that is no positive number of
+    seconds.
     """
     _check_experts(experts)
     _check_durations(requests, legs, duration_s, drain_cap_s)
     stop_s = duration_s + drain_cap_s
     courses = courses_of(experts, faults, stop_s)
     given = play_of(experts, requests, legs, network, courses=courses, stop_s=stop_s, seed=seed)
-    played = _play_of(engine)(given)
+    if rules is None:
+        played = _play_of(engine)(given)
+    else:
+        played = interact(
+            experts,
+            courses,
+            given.link,
+            rules,
+            open_users(given),
+            stop_s=stop_s,
+            compiled=engine_of(engine) == "compiled",
+        )
+    return _run_of(played, experts, courses, given.link, duration_s)
+
+
+def _run_of(played: Played, experts: Sequence[Expert], courses: Sequence[Course], link: Link, duration_s: float) -> Run:
     accounts = played.accounts
     horizon_s = max(duration_s, *(account.last_s for account in accounts))
     sharing = [[experts[i] for i in course.experts] for course in courses]
     return Run(
         experts=tuple(experts),
-        requests=requests,
-        legs=legs,
+        requests=played.requests,
+        legs=played.legs,
+        attempt=played.attempt,
         outcomes=played.outcomes,
         finished_s=played.finished_s,
+        status_code=played.status_code,
         devices=tuple(course.device for course in courses),
         busy_s=np.array([account.busy_s for account in accounts]),
         busy_energy_j=np.array([account.busy_energy_j for account in accounts]),
         idle_energy_j=np.array([a.idle_j(e, horizon_s) for a, e in zip(accounts, sharing, strict=True)]),
         overhead_energy_j=np.array([account.overhead_j(horizon_s) for account in accounts]),
         horizon_s=horizon_s,
-        radio=given.link.record(duration_s),
+        radio=link.record(duration_s),
     )
 
 

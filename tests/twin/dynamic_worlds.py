@@ -74,17 +74,18 @@ def worlds(draw):
     return plant, draw(loads()), {device: draw(faults()) for device in sorted(set(devices))}
 
 
-def played(engine, plant, rows, befall, *, seed=0, duration_s=1e3, drain_cap_s=1e4):
+def played(engine, plant, rows, befall, *, seed=0, duration_s=1e3, drain_cap_s=1e4, rules=None, network=None):
     ids, arrived_s, prompts, outputs = zip(*(row[:4] for row in rows), strict=True)
     requests = requests_at(arrived_s, prompts, outputs, ids=np.array(ids))
     return simulate(
         experts=plant,
         requests=requests,
         legs=legs_to_all(requests, len(plant)),
-        network=Network(),
+        network=network or Network(),
         duration_s=duration_s,
         drain_cap_s=drain_cap_s,
         seed=seed,
         engine=engine,
         faults=befall,
+        rules=rules,
     )
