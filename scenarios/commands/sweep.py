@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.console import Console
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
+    from scenarios.figures import Vector
     from scenarios.sweeps.sweeping import Backend, Sweep
 
 __all__ = ["register"]
@@ -28,6 +29,13 @@ BackendName = Annotated[str, typer.Option(help="Where points run: joblib (this m
 Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="The Dask scheduler, with --backend dask.")]
 EngineName = Annotated[str, typer.Option(help="compiled, or simpy: the same in plain Python, slower.")]
 Figures = Annotated[bool, typer.Option(help="Draw the figures.")]
+Interactive = Annotated[
+    bool, typer.Option("--interactive", help="Make the curves of sweep.html explorable; five megabytes more.")
+]
+VectorFormat = Annotated[
+    Literal["svg", "pdf"] | None, typer.Option("--vector", help="Draw every figure in this format too, for papers.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -51,7 +59,10 @@ def sweep(  # noqa: PLR0917 - the command line's options
     scheduler: Scheduler = None,
     engine: EngineName = "compiled",
     figures: Figures = True,
+    interactive: Interactive = False,
+    vector: VectorFormat = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a scenario at every point of a grid, under the same chance, and show what changes.
 
@@ -62,17 +73,18 @@ def sweep(  # noqa: PLR0917 - the command line's options
     Example: moe2 sweep testbed --vary k=1,2,3 --vary load.requests_per_s=0.05..0.2:0.05 --out runs/sweep
     """
     from scenarios.sweeps.cache import Cache
-    from scenarios.sweeps.sweeping import check_out, perform_sweep, prepare_sweep
+    from scenarios.sweeps.sweeping import Pictures, check_out, perform_sweep, prepare_sweep
     from twin.world import engine_of
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
+    pictures = Pictures(interactive=interactive, vector=vector) if figures else None
     with bad_input():
         where = _backend(backend, scheduler, jobs)
         plan = prepare_sweep(scenario, vary, changes or [], engine=engine_of(engine))
         check_out(out)
         kept = Cache(folder=cache or out / "cache")
-        perform_sweep(plan, out, cache=kept, backend=where, figures=figures, console=console)
-    _print_points(out, plan.keys, as_json=as_json)
+        perform_sweep(plan, out, cache=kept, backend=where, pictures=pictures, console=console)
+    _print_points(out, plan.keys, as_json=as_json, quiet=quiet)
 
 
 def capacity(  # noqa: PLR0917 - the command line's options
@@ -82,7 +94,9 @@ def capacity(  # noqa: PLR0917 - the command line's options
     tolerance: Annotated[float, typer.Option(help="How close the two edges are found, relative.")] = 0.05,
     cache: CacheDir = None,
     engine: EngineName = "compiled",
+    vector: VectorFormat = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find how many users, or which rate, until a budget breaks.
 
@@ -97,7 +111,7 @@ def capacity(  # noqa: PLR0917 - the command line's options
     from scenarios.sweeps.sweeping import Backend, check_out
     from twin.world import engine_of
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet)
     with bad_input():
         check_out(out)
         kept = Cache(folder=cache or out / "cache")
@@ -110,9 +124,9 @@ def capacity(  # noqa: PLR0917 - the command line's options
             backend=Backend(),
             console=console,
         )
-        write_capacity(found, out, cache=kept, console=console)
-    _print_points(out, found.sweep.keys, as_json=as_json)
-    if not as_json:
+        write_capacity(found, out, cache=kept, console=console, vector=vector)
+    _print_points(out, found.sweep.keys, as_json=as_json, quiet=quiet)
+    if not (as_json or quiet):
         print(found.words)
 
 
@@ -124,7 +138,9 @@ def sensitivity(  # noqa: PLR0917 - the command line's options
     jobs: Jobs = 2,
     cache: CacheDir = None,
     engine: EngineName = "compiled",
+    vector: VectorFormat = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask which budget binds the choice of experts, and what a looser one buys.
 
@@ -138,8 +154,8 @@ def sensitivity(  # noqa: PLR0917 - the command line's options
 
     with bad_input():
         plan = relaxed(scenario, changes or [], by=by, engine=engine_of(engine))
-    _ask(plan, out, jobs=jobs, cache=cache, as_json=as_json)
-    if not as_json:
+    _ask(plan, out, jobs=jobs, cache=cache, vector=vector, as_json=as_json, quiet=quiet)
+    if not (as_json or quiet):
         _print_binding(out)
 
 
@@ -162,7 +178,9 @@ def whatif(  # noqa: PLR0917 - the command line's options
     jobs: Jobs = 2,
     cache: CacheDir = None,
     engine: EngineName = "compiled",
+    vector: VectorFormat = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask what if a device fails, prompts grow twice as long, or the load doubles.
 
@@ -176,7 +194,7 @@ def whatif(  # noqa: PLR0917 - the command line's options
 
     with bad_input():
         plan = what_ifs(scenario, changes or [], engine=engine_of(engine))
-    _ask(plan, out, jobs=jobs, cache=cache, as_json=as_json)
+    _ask(plan, out, jobs=jobs, cache=cache, vector=vector, as_json=as_json, quiet=quiet)
 
 
 def versus(  # noqa: PLR0917 - the command line's options
@@ -187,7 +205,9 @@ def versus(  # noqa: PLR0917 - the command line's options
     jobs: Jobs = 2,
     cache: CacheDir = None,
     engine: EngineName = "compiled",
+    vector: VectorFormat = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask which of two scenarios is better, paired: both run under the first one's seeds.
 
@@ -200,23 +220,26 @@ def versus(  # noqa: PLR0917 - the command line's options
 
     with bad_input():
         plan = both(one, other, changes or [], engine=engine_of(engine))
-    _ask(plan, out, jobs=jobs, cache=cache, as_json=as_json)
+    _ask(plan, out, jobs=jobs, cache=cache, vector=vector, as_json=as_json, quiet=quiet)
 
 
-def _ask(plan: Sweep, out: Path, *, jobs: int, cache: Path | None, as_json: bool) -> None:
+def _ask(
+    plan: Sweep, out: Path, *, jobs: int, cache: Path | None, vector: Vector | None, as_json: bool, quiet: bool
+) -> None:
     """Perform a sweep over variants and print the paired differences beside its points."""
     import pandas as pd
 
     from scenarios.commands.terminal_sweep import print_differences
     from scenarios.sweeps.cache import Cache
-    from scenarios.sweeps.sweeping import Backend, check_out, perform_sweep
+    from scenarios.sweeps.sweeping import Backend, Pictures, check_out, perform_sweep
 
     with bad_input():
         check_out(out)
         kept = Cache(folder=cache or out / "cache")
-        perform_sweep(plan, out, cache=kept, backend=Backend(n_jobs=jobs), figures=True, console=Console(stderr=True))
-    _print_points(out, plan.keys, as_json=as_json)
-    if not as_json:
+        pictures, console = Pictures(vector=vector), Console(stderr=True, quiet=quiet)
+        perform_sweep(plan, out, cache=kept, backend=Backend(n_jobs=jobs), pictures=pictures, console=console)
+    _print_points(out, plan.keys, as_json=as_json, quiet=quiet)
+    if not (as_json or quiet):
         print_differences(pd.read_parquet(out / "sweep.parquet"), plan.base.file.budgets.delay_statistic)
 
 
@@ -230,7 +253,7 @@ def _backend(name: str, scheduler: str | None, jobs: int) -> Backend:
     return Backend(n_jobs=jobs, scheduler=scheduler)
 
 
-def _print_points(out: Path, keys: tuple[str, ...], *, as_json: bool) -> None:
+def _print_points(out: Path, keys: tuple[str, ...], *, as_json: bool, quiet: bool) -> None:
     import pandas as pd
 
     from scenarios.commands.terminal_sweep import print_points
@@ -238,6 +261,7 @@ def _print_points(out: Path, keys: tuple[str, ...], *, as_json: bool) -> None:
     points = pd.read_parquet(out / "points.parquet")
     if as_json:
         print(points.to_json(orient="records", double_precision=15))
+    if as_json or quiet:
         return
     print_points(points, keys)
     print(f"tables and figures in {out}: {', '.join(sorted(p.name for p in out.iterdir() if p.name != 'cache'))}")

@@ -128,8 +128,8 @@ def draw_delay_curve(story: Story, folder: Path) -> Figure:
     canvas, axes = new_canvas(4.0)
     right_s = _curve_edge_s(story, requests)
     for number, (_, run) in enumerate(requests.groupby("replication", sort=True)):
-        _curve(axes, floats(run["delay_s"]), right_s, color=GREY, width=0.9, label="each run" if not number else None)
-    _curve(axes, floats(requests["delay_s"]), right_s, color=BLUE, width=2.4, label="all requests")
+        curve(axes, floats(run["delay_s"]), right_s, color=GREY, width=0.9, label="each run" if not number else None)
+    curve(axes, floats(requests["delay_s"]), right_s, color=BLUE, width=2.4, label="all requests")
     _draw_tightest(axes, story, requests, right_s)
     axes.grid(visible=True, axis="both")
     axes.set(ylim=(0, 103), title="How many answers come within a given time", ylabel="% of requests answered")
@@ -151,7 +151,8 @@ def _curve_edge_s(story: Story, requests: pd.DataFrame) -> float:
     return 1.05 * max(slow_s, *story.delay_budgets_s.values(), 1e-3)
 
 
-def _curve(axes: Axes, delays_s: Floats, right_s: float, *, color: str, width: float, label: str | None) -> None:
+def curve(axes: Axes, delays_s: Floats, right_s: float, *, color: str, width: float, label: str | None) -> None:
+    """Draw the share of requests answered within the seconds on the axis; +inf is never answered."""
     answered = np.sort(delays_s[np.isfinite(delays_s)])
     percent = 100 * np.arange(1, answered.size + 1) / max(delays_s.size, 1)
     x, y = np.r_[0, answered, right_s], np.r_[0, percent, percent[-1:] if percent.size else 0]
@@ -165,7 +166,7 @@ def _draw_tightest(axes: Axes, story: Story, requests: pd.DataFrame, right_s: fl
         return
     category, budget_s = str(table["category"].iloc[0]), float(table["budget_s"].iloc[0])
     delays_s = floats(requests.loc[requests["category"] == category, "delay_s"])
-    _curve(axes, delays_s, right_s, color=INK, width=1.6, label=f"{category} (uses most of its budget)")
+    curve(axes, delays_s, right_s, color=INK, width=1.6, label=f"{category} (uses most of its budget)")
     axes.axvline(budget_s, color=BUDGET, linewidth=2, label=f"budget of {category}: {budget_s:g} s")
     share = statistic_share(story.delay_statistic)
     if share is not None:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 
 from scenarios.figures.style import (
     BLUE,
@@ -19,6 +18,7 @@ from scenarios.figures.style import (
     legend_below,
     name_rows,
     new_canvas,
+    paler,
     rows_height_in,
     save,
 )
@@ -35,7 +35,7 @@ def draw_energy_by_device(story: Story, folder: Path) -> Figure:
     busy, idle, overhead = (np.nan_to_num(floats(table[name])) for name in ("busy_j", "idle_j", "overhead_j"))
     colours = _row_colours(story, table)
     axes.barh(rows, busy, height=0.62, color=colours, zorder=2)
-    axes.barh(rows, idle, left=busy, height=0.62, color=[_paler(c) for c in colours], zorder=2)
+    axes.barh(rows, idle, left=busy, height=0.62, color=[paler(c) for c in colours], zorder=2)
     if overhead.any():
         axes.barh(rows, overhead, left=busy + idle, height=0.62, color="white", edgecolor=INK, hatch="////", zorder=2)
     right = 1.5 * max(float((busy + idle + overhead).max(initial=0.0)), 1e-9)
@@ -58,11 +58,6 @@ def _row_colours(story: Story, table: pd.DataFrame) -> list[str]:
     return [colours.get(str(kind), GREY) for kind in table["hardware"]]
 
 
-def _paler(colour: str) -> tuple[float, float, float]:
-    red, green, blue = to_rgb(colour)
-    return (0.35 * red + 0.65, 0.35 * green + 0.65, 0.35 * blue + 0.65)
-
-
 def _label_energy(axes: Axes, table: pd.DataFrame, ends: Floats) -> None:
     known = ~np.isnan(floats(table["all_j"]))
     for row, end in enumerate(ends):
@@ -77,7 +72,7 @@ def _energy_legend(axes: Axes, story: Story, table: pd.DataFrame, *, overhead: b
     colours = hardware_colours(story.profiles["hardware"].astype(str).tolist())
     for kind in used:
         axes.barh([np.nan], [np.nan], color=colours[kind], label=f"{kind}, busy")
-        axes.barh([np.nan], [np.nan], color=_paler(colours[kind]), label=f"{kind}, idle")
+        axes.barh([np.nan], [np.nan], color=paler(colours[kind]), label=f"{kind}, idle")
     if overhead:
         axes.barh([np.nan], [np.nan], color="white", edgecolor=INK, hatch="////", label="overhead")
 

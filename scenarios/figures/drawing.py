@@ -5,7 +5,7 @@ from pathlib import Path
 from scenarios.figures.accuracy import draw_accuracy
 from scenarios.figures.delays import draw_delay_by_category, draw_delay_curve, draw_time_parts
 from scenarios.figures.devices import draw_energy_by_device, draw_in_system, draw_utilisation
-from scenarios.figures.style import Figure, house_style
+from scenarios.figures.style import Figure, Vector, house_style
 from scenarios.story.story import Story
 
 _DRAWINGS = (
@@ -18,12 +18,12 @@ _DRAWINGS = (
 )
 
 
-def draw_figures(story: Story, folder: Path) -> list[Figure]:
+def draw_figures(story: Story, folder: Path, *, vector: Vector | None = None) -> list[Figure]:
     """Draw every figure that the story has data for as PNG files in `folder`, which is made where it is missing.
 
-    The same story gives the same bytes.
+    With `vector` each is written in that format too. The same story gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawings = _DRAWINGS if story.accuracy.empty else (*_DRAWINGS, draw_accuracy)
-    with house_style():
+    with house_style(vector):
         return [draw(story, folder) for draw in drawings]

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
-from scenarios.figures.responses import Response, responses
+from scenarios.figures.responses import Response, is_wide, responses, span
 from scenarios.figures.style import (
     BLUE,
     BUDGET,
@@ -21,6 +21,7 @@ from scenarios.figures.style import (
     ORANGE,
     WIDTH_IN,
     Figure,
+    Vector,
     house_style,
     legend_below,
     name_rows,
@@ -34,11 +35,11 @@ __all__ = ["draw_capacity", "draw_variants"]
 _STATUS = {"holds": GREEN, "undecided": ORANGE, "violated": BUDGET}
 
 
-def draw_variants(points: pd.DataFrame, folder: Path) -> Figure:
+def draw_variants(points: pd.DataFrame, folder: Path, *, vector: Vector | None = None) -> Figure:
     """Draw accuracy, delay and energy of named variants side by side, with intervals and budget lines."""
     shown = responses(points)
     names = points["variant"].astype(str).tolist()
-    with house_style():
+    with house_style(vector):
         height_in = 1.6 + 0.36 * len(names)
         canvas = Canvas(figsize=(WIDTH_IN * 1.4, height_in), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
         FigureCanvasAgg(canvas)
@@ -68,10 +69,10 @@ def _draw_rows(axes: Axes, points: pd.DataFrame, response: Response) -> None:
         axes.plot(value, row, marker="o", markersize=5, color=colour)
     if response.bound is not None:
         axes.axvline(response.bound, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)))
-    values = response.scale * points[response.column].to_numpy(dtype=float)
-    values = values[np.isfinite(values) & (values > 0)]
-    if response.column != "accuracy" and len(values) and values.max() > 20 * values.min():
+    if is_wide(points, response):
         axes.set_xscale("log")
+    if (ends := span(points, response)) is not None:
+        axes.set_xlim(*ends)
     axes.set_xlabel(response.words, fontsize=9)
     axes.tick_params(length=0)
     for side in ("top", "right", "left"):
@@ -84,11 +85,18 @@ def _variants_alt(points: pd.DataFrame) -> str:
 
 
 def draw_capacity(
-    points: pd.DataFrame, key: str, *, unit: str, holds: float | None, breaks: float | None, folder: Path
+    points: pd.DataFrame,
+    key: str,
+    *,
+    unit: str,
+    holds: float | None,
+    breaks: float | None,
+    folder: Path,
+    vector: Vector | None = None,
 ) -> Figure:
     """Draw the use of the budgets against the load, and the band in which one of them breaks."""
     folder.mkdir(parents=True, exist_ok=True)
-    with house_style():
+    with house_style(vector):
         canvas, axes = new_canvas(3.6)
         x = points[key].to_numpy(dtype=float)
         for name, colour in (("delay", BLUE), ("energy", GREEN)):

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
 
 WIDTH_IN = 6.0
@@ -70,10 +71,15 @@ class Figure:
     height_px: int
 
 
+Vector = Literal["svg", "pdf"]
+"""A format for papers, drawn beside the PNG."""
+
+
 @contextmanager
-def house_style() -> Iterator[None]:
-    """Draw in this project's style for as long as the block lasts."""
-    with mpl.rc_context({**sns.axes_style("whitegrid"), **_LOOK}):
+def house_style(vector: Vector | None = None) -> Iterator[None]:
+    """Draw in this project's style for as long as the block lasts; with `vector` each figure in that format too."""
+    formats = {"savefig.format": vector or "png", "svg.hashsalt": "moe2", "pdf.fonttype": 42}
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **_LOOK, **formats}):
         yield
 
 
@@ -88,13 +94,22 @@ def new_canvas(height_in: float) -> tuple[Canvas, Axes]:
 
 
 def save(canvas: Canvas, folder: Path, key: str, *, alt: str, caption: str) -> Figure:
-    """Write `folder`/`key`.png, the same bytes for the same picture, and return the figure."""
+    """Write `folder`/`key`.png, the same bytes for the same picture, and return the figure.
+
+    In a house style with a vector format the picture is written in that one too.
+    """
     path = folder / f"{key}.png"
-    canvas.savefig(path, dpi=DOTS_PER_IN, metadata={"Software": None})
+    canvas.savefig(path, dpi=DOTS_PER_IN, format="png", metadata={"Software": None})
+    vector = mpl.rcParams["savefig.format"]
+    if vector in _UNDATED:
+        canvas.savefig(path.with_suffix(f".{vector}"), format=vector, metadata=dict.fromkeys(_UNDATED[vector]))
     width, height = canvas.get_size_inches()
     return Figure(
         key=key, path=path, alt=alt, caption=caption, width_px=round(100 * width), height_px=round(100 * height)
     )
+
+
+_UNDATED = {"svg": ("Date",), "pdf": ("CreationDate",)}  # left out, so that the same picture has the same bytes
 
 
 def rows_height_in(n_rows: int, *, per_row_in: float = 0.36) -> float:
@@ -129,3 +144,9 @@ def hardware_colours(hardware: Sequence[str]) -> dict[str, str]:
         colours[kind] = known[0] if known else _OTHER_HARDWARE[spare % len(_OTHER_HARDWARE)]
         spare += not known
     return colours
+
+
+def paler(colour: str) -> tuple[float, float, float]:
+    """Return a colour mixed with white, for the lesser part of the same thing."""
+    red, green, blue = to_rgb(colour)
+    return (0.35 * red + 0.65, 0.35 * green + 0.65, 0.35 * blue + 0.65)

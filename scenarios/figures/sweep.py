@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from scenarios.figures.questions import draw_variants
-from scenarios.figures.responses import Response, responses
+from scenarios.figures.responses import Response, is_wide, responses, span
 from scenarios.figures.style import (
     BLUE,
     BUDGET,
@@ -29,6 +29,7 @@ from scenarios.figures.style import (
     SKY,
     WIDTH_IN,
     Figure,
+    Vector,
     house_style,
     legend_below,
     new_canvas,
@@ -36,20 +37,25 @@ from scenarios.figures.style import (
 )
 from scenarios.story.numbers import number, percent
 
-__all__ = ["draw_sweep", "pareto_front"]
+__all__ = ["draw_sweep", "file_name", "lines_of", "pareto_front", "places"]
 
 MAX_LINES = 6
 _LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, INK)
 
 
-def draw_sweep(points: pd.DataFrame, keys: Sequence[str], folder: Path) -> list[Figure]:
-    """Draw a sweep's points table as PNG files in `folder`; the same table gives the same bytes."""
+def draw_sweep(
+    points: pd.DataFrame, keys: Sequence[str], folder: Path, *, vector: Vector | None = None
+) -> list[Figure]:
+    """Draw a sweep's points table as PNG files in `folder`, with `vector` in that format too.
+
+    The same table gives the same bytes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     points = points.replace([np.inf, -np.inf], np.inf)
     if list(keys) == ["variant"]:
-        return [draw_variants(points, folder)]
+        return [draw_variants(points, folder, vector=vector)]
     varied = [k for k in keys if points[k].nunique() > 1]
-    with house_style():
+    with house_style(vector):
         figures = [_draw_curves(points, key, varied, folder) for key in varied]
         figures += [_draw_heat_map(points, pair, varied, folder) for pair in itertools.combinations(varied, 2)]
         return [*figures, _draw_front(points, varied, folder)]
@@ -61,8 +67,8 @@ def _draw_curves(points: pd.DataFrame, key: str, varied: Sequence[str], folder: 
     canvas = Canvas(figsize=(WIDTH_IN, 1 + 2.1 * len(shown)), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
     FigureCanvasAgg(canvas)
     panels = canvas.subplots(len(shown), sharex=True)
-    at, ticks = _places(points[key])
-    lines = list(_lines(points, [k for k in varied if k != key]))
+    at, ticks = places(points[key])
+    lines = list(lines_of(points, [k for k in varied if k != key]))
     for axes, response in zip(panels, shown, strict=True):
         for colour, (label, rows) in zip(_LINE_COLOURS, lines[:MAX_LINES], strict=False):
             _draw_line(axes, at[rows], points.iloc[rows], response, colour=colour, label=label)
@@ -74,13 +80,13 @@ def _draw_curves(points: pd.DataFrame, key: str, varied: Sequence[str], folder: 
     legend_below(canvas, panels[0], columns=2)
     left_out = f" {len(lines) - MAX_LINES} more lines are left out." if len(lines) > MAX_LINES else ""
     return save(
-        canvas, folder, f"response_{_file_name(key)}", alt=_curves_alt(points, key, shown), caption=_CURVES + left_out
+        canvas, folder, f"response_{file_name(key)}", alt=_curves_alt(points, key, shown), caption=_CURVES + left_out
     )
 
 
 _CURVES = (
-    "Each panel is one answer of the sweep; the bands are the intervals of its figures. The dashed line is the budget. "
-    "A triangle at the upper edge is a figure without a bound; points without a mark are infeasible or not known."
+    "Each panel is one answer of the sweep; the bands are the intervals of its figures, cut at the edge where they "
+    "would dwarf them. The dashed line is the budget. A triangle at the upper edge is a figure without a bound; points without a mark are infeasible or not known."
 )
 
 
@@ -101,10 +107,10 @@ def _draw_line(
 
 
 def _finish(axes: Axes, response: Response, points: pd.DataFrame) -> None:
-    values = response.scale * points[response.column].to_numpy(dtype=float)
-    values = values[np.isfinite(values) & (values > 0)]
-    if response.column != "accuracy" and len(values) and values.max() > 20 * values.min():
+    if is_wide(points, response):
         axes.set_yscale("log")
+    if (ends := span(points, response)) is not None:
+        axes.set_ylim(*ends)
     if response.bound is not None:
         axes.axhline(response.bound, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.set_ylabel(response.words, fontsize=9)
@@ -114,7 +120,7 @@ def _finish(axes: Axes, response: Response, points: pd.DataFrame) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _places(values: pd.Series[Any]) -> tuple[NDArray[np.float64], list[str] | None]:
+def places(values: pd.Series[Any]) -> tuple[NDArray[np.float64], list[str] | None]:
     """Return where the values stand on an axis, and their names where they are no numbers."""
     if pd.api.types.is_numeric_dtype(values):
         return values.to_numpy(dtype=float), None
@@ -124,7 +130,7 @@ def _places(values: pd.Series[Any]) -> tuple[NDArray[np.float64], list[str] | No
     ]
 
 
-def _lines(points: pd.DataFrame, others: Sequence[str]) -> Iterator[tuple[str, NDArray[np.intp]]]:
+def lines_of(points: pd.DataFrame, others: Sequence[str]) -> Iterator[tuple[str, NDArray[np.intp]]]:
     """Yield a label and the rows of each combination of the other keys."""
     if not others:
         yield "", np.arange(len(points))
@@ -163,7 +169,7 @@ def _draw_heat_map(points: pd.DataFrame, pair: tuple[str, str], varied: Sequence
     axes.set_yticks(range(len(rows)), labels=rows)
     axes.grid(visible=False)
     axes.set(xlabel=pair[1], ylabel=pair[0], title="Use of the tightest budget, %")
-    key = f"heat_{_file_name(pair[0])}_{_file_name(pair[1])}"
+    key = f"heat_{file_name(pair[0])}_{file_name(pair[1])}"
     n_hold = int((here["status"] == "holds").sum())
     alt = f"A grid of {pair[0]} by {pair[1]}: at {n_hold} of {len(here)} points every budget holds."
     return save(canvas, folder, key, alt=alt, caption=_HEAT)
@@ -257,5 +263,10 @@ def _short(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _file_name(key: str) -> str:
+def file_name(key: str) -> str:
+    """Return a key as part of the name of a file.
+
+    >>> file_name("experts[0].max_batch")
+    'experts_0__max_batch'
+    """
     return "".join(c if c.isalnum() else "_" for c in key).strip("_")

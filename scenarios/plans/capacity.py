@@ -24,6 +24,7 @@ from scenarios.sweeps.sweeping import Backend, Point, Sweep, collect, perform_sw
 from scenarios.sweeps.variations import Variation
 
 if TYPE_CHECKING:
+    from scenarios.figures import Vector
     from twin.world import Engine
 
 __all__ = ["Capacity", "bracket", "find_capacity", "write_capacity"]
@@ -102,15 +103,16 @@ def find_capacity(
     return Capacity(key=key, holds=holds, breaks=breaks, sweep=_sweep(base, key, found, engine))
 
 
-def write_capacity(found: Capacity, out: Path, *, cache: Cache, console: Console) -> None:
+def write_capacity(found: Capacity, out: Path, *, cache: Cache, console: Console, vector: Vector | None = None) -> None:
     """Write the tables of every load tried, as those of a sweep, and the picture and the answer beside them."""
     import pandas as pd  # noqa: PLC0415 - as are tables and drawing, which take seconds to load
 
     from scenarios.figures.questions import draw_capacity  # noqa: PLC0415
 
-    perform_sweep(found.sweep, out, cache=cache, backend=Backend(), figures=False, console=console)
+    perform_sweep(found.sweep, out, cache=cache, backend=Backend(), pictures=None, console=console)
     points = pd.read_parquet(out / "points.parquet")
-    draw_capacity(points, found.key, unit=found.unit, holds=found.holds, breaks=found.breaks, folder=out / "figures")
+    ends = {"holds": found.holds, "breaks": found.breaks}
+    draw_capacity(points, found.key, unit=found.unit, **ends, folder=out / "figures", vector=vector)
     answer = {"key": found.key, "unit": found.unit, "holds": found.holds, "breaks": found.breaks, "words": found.words}
     write_whole(out / "capacity.json", (json.dumps(answer, indent=2) + "\n").encode())
 

@@ -1,34 +1,29 @@
-"""The page itself: template, style, figures and numbers put together and written in one step."""
+"""A page put together: template, style, figures and numbers, written in one step."""
+
+from __future__ import annotations
 
 import base64
+import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from scenarios.figures import Figure
-from scenarios.report import tables
-from scenarios.report.marks import WIDTH, marks
-from scenarios.report.sentences import headline, lede, ranked, status_word
+from scenarios.report.charts import Charts
+from scenarios.report.sentences import status_word
 from scenarios.story import numbers
-from scenarios.story.story import Story
 
-PROVENANCE = (
-    ("measured", "Fitted to recordings of this model on this hardware."),
-    ("scaled", "Carried over from a measured model by the bytes of its weights; the error of doing so is stated."),
-    ("composed", "Put together from parts of different sources, each named."),
-    ("assumed", "No measurement is at hand: a stated value with a stated range. Measure it before relying on it."),
-)
+__all__ = ["render_page", "write_page"]
 
 
-def write_report(story: Story, figures: Sequence[Figure], path: Path) -> None:
-    """Write the report to `path` in one step: a reader finds the whole page or none."""
-    page = render(story, figures)
+def write_page(page: str, path: Path) -> None:
+    """Write a page to `path` in one step: a reader finds the whole page or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -41,30 +36,48 @@ def write_report(story: Story, figures: Sequence[Figure], path: Path) -> None:
         raise
 
 
-def render(story: Story, figures: Iterable[Figure]) -> str:
-    """Return the page as text, figures embedded, everything that comes from the story escaped."""
-    template = _environment().from_string(_resource("report.html.j2"))
-    return template.render(
-        story=story,
-        style=Markup(_resource("report.css")),  # noqa: S704 - our own file, not a planner's text
-        headline=headline(story),
-        lede=lede(story),
-        rows=_verdict_rows(story),
-        mark_width=WIDTH,
-        figures={figure.key: figure for figure in figures},
-        tables=_tables(story),
-        notes=tables.profile_notes(story),
-        provenance=PROVENANCE,
+def render_page(template: str, *, figures: Iterable[Figure], charts: Charts | None = None, **told: Any) -> str:
+    """Return a page as text, figures embedded, everything that comes from a planner escaped.
+
+    With `charts` the figures of the same keys are drawn by Plotly where scripts run, from the page alone; in print
+    and without scripts the pictures stand. ModuleNotFoundError without the extra `interactive`.
+    """
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_resource),
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         count=numbers.count, duration=numbers.duration, number=numbers.number, data_uri=_data_uri
     )
     environment.globals.update(status_word=status_word, bound=numbers.bound, known=numbers.known, value=_value)
-    return environment
+    return environment.get_template(template).render(
+        style=Markup(_resource("report.css")),  # noqa: S704 - our own file, not a planner's text
+        figures={figure.key: figure for figure in figures},
+        **_scripts(charts or {}),
+        **told,
+    )
+
+
+def _scripts(charts: Charts) -> dict[str, Any]:
+    """Return what the interactive part of a page needs; nothing without charts."""
+    if not charts:
+        return {"charts": {}}
+    try:
+        from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an optional extra of five megabytes
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "--interactive needs the extra `interactive`: pip install 'moe2-twin[interactive]'"
+        ) from None
+    data = json.dumps(charts, allow_nan=False).replace("<", "\\u003c")  # no text of a planner ends the script
+    return {
+        "charts": charts,
+        "charts_json": Markup(data),  # noqa: S704 - escaped above
+        "plotly": Markup(get_plotlyjs()),  # noqa: S704 - the library's own file
+        "draw": Markup(_resource("interactive.js")),  # noqa: S704 - our own file
+    }
 
 
 def _value(value: float | None) -> str:
@@ -77,34 +90,3 @@ def _resource(name: str) -> str:
 
 def _data_uri(figure: Figure) -> str:
     return f"data:image/png;base64,{base64.b64encode(figure.path.read_bytes()).decode('ascii')}"
-
-
-def _verdict_rows(story: Story) -> list[dict[str, Any]]:
-    verdicts = ranked(story.verdicts)
-    pairs = zip(verdicts, marks(verdicts), strict=True)
-    return [
-        {
-            "verdict": verdict,
-            "mark": mark,
-            "estimate": tables.estimate_cell(verdict),
-            "interval": tables.interval_cell(verdict),
-            "budget": numbers.bound(verdict.budget, verdict.unit),
-        }
-        for verdict, mark in pairs
-    ]
-
-
-def _tables(story: Story) -> dict[str, tables.Table]:
-    found = {
-        "delays": tables.delays(story),
-        "times": tables.times(story),
-        "energies": tables.energies(story),
-        "utilisations": tables.utilisations(story),
-        "accuracies": tables.accuracies(story),
-        "profiles": tables.profiles(story),
-    }
-    if story.subset is not None:
-        found["worst_cases"] = tables.worst_cases(story.subset)
-        found["runners_up"] = tables.runners_up(story.subset)
-        found["left_out"] = tables.left_out(story.subset)
-    return found

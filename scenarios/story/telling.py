@@ -206,6 +206,6 @@ def _warnings(result: Result) -> list[str]:
         warnings.append(
             f"{name} cannot keep up: its backlog grows by {growth:.0%} of its load, for as long as load comes."
         )
-    if result.evidence.drawn is None and any(is_uncertain(e.profile) for e in assembly.experts):
+    if not assembly.draws_inputs and any(is_uncertain(e.profile) for e in assembly.experts):
         warnings.append("The errors of the profiles are not in the verdicts' intervals.")
     return warnings

@@ -21,12 +21,22 @@ from scenarios.sweeps.cache import Cache, digest, write_whole
 from scenarios.sweeps.variations import Variation, grid, read_variations, variations_of
 
 if TYPE_CHECKING:
+    from scenarios.figures import Vector
     from twin.world import Engine
 
-__all__ = ["Backend", "Point", "Sweep", "collect", "measured", "perform_sweep", "prepare_sweep"]
+__all__ = ["Backend", "Pictures", "Point", "Sweep", "collect", "measured", "perform_sweep", "prepare_sweep"]
 
 TABLES = ("sweep", "points", "replications", "verdicts")
-_WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", "capacity.json", "figures", "cache"}
+PAGE = "sweep.html"
+_WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", "capacity.json", PAGE, "figures", "cache"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """What is drawn of a sweep beside its tables, and whether to explore, or in a format for papers too."""
+
+    interactive: bool = False
+    vector: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +110,20 @@ def sweep_over(base: Scenario, variations: tuple[Variation, ...], *, engine: Eng
     return Sweep(base=base, variations=variations, points=tuple(points), engine=engine)
 
 
-def perform_sweep(sweep: Sweep, out: Path, *, cache: Cache, backend: Backend, figures: bool, console: Console) -> None:
-    """Measure what the cache does not hold and write tables, and figures if wanted, to `out`.
+def perform_sweep(
+    sweep: Sweep, out: Path, *, cache: Cache, backend: Backend, pictures: Pictures | None, console: Console
+) -> None:
+    """Measure what the cache does not hold and write tables, and pictures if wanted, to `out`.
 
     `out`/sweep.json is written last: without it a sweep is not complete. A complete one is left as it is.
     """
-    record = _record(sweep, figures=figures)
+    record = _record(sweep, pictures)
     if _complete(record, out):
         return
     ordered = measured(sweep, cache=cache, backend=backend, console=console)
     (out / "sweep.json").unlink(missing_ok=True)
     with console.status("writing the tables"):
-        _write(sweep, ordered, out, figures=figures)
+        _write(sweep, ordered, out, pictures)
     write_whole(out / "sweep.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
@@ -121,17 +133,29 @@ def measured(sweep: Sweep, *, cache: Cache | None, backend: Backend, console: Co
     return [results[p.digest] for p in sweep.points]
 
 
-def _write(sweep: Sweep, results: Sequence[Mapping[str, Any]], out: Path, *, figures: bool) -> None:
+def _write(sweep: Sweep, results: Sequence[Mapping[str, Any]], out: Path, pictures: Pictures | None) -> None:
     # The libraries of tables and drawing take seconds to load: only a sweep that writes pays for them.
     from scenarios.sweeps.tables import tabulate_sweep, written  # noqa: PLC0415
 
     tables = tabulate_sweep(sweep, results)
     for name in TABLES:
         write_whole(out / f"{name}.parquet", written(tables[name]))
-    if figures:
+    if pictures is not None:
         from scenarios.figures.sweep import draw_sweep  # noqa: PLC0415
+        from scenarios.report.sweep_page import write_sweep_page  # noqa: PLC0415
 
-        draw_sweep(tables["points"], sweep.keys, out / "figures")
+        points, varied = tables["points"], sweep.keys
+        drawn = draw_sweep(points, varied, out / "figures", vector=pictures.vector)
+        write_sweep_page(
+            points,
+            tables["sweep"],
+            drawn,
+            out / PAGE,
+            name=sweep.base.file.name,
+            description=sweep.base.file.description,
+            keys=varied,
+            interactive=pictures.interactive,
+        )
 
 
 def check_out(out: Path) -> None:
@@ -179,12 +203,14 @@ def _complete(record: Mapping[str, Any], out: Path) -> bool:
     return bool(found == record) and all((out / name).exists() for name in files)
 
 
-def _record(sweep: Sweep, *, figures: bool) -> dict[str, Any]:
+def _record(sweep: Sweep, pictures: Pictures | None) -> dict[str, Any]:
+    drawn = {} if pictures is None else {"interactive": pictures.interactive, "vector": pictures.vector}
     return {
         "scenario": sweep.base.file.name,
         "varied": {v.key: list(v.values) for v in sweep.variations},
         "points": len(sweep.points),
         "base": dict(zip(sweep.keys, sweep.points[0].values, strict=True)),
-        "files": [*(f"{name}.parquet" for name in TABLES), *(["figures"] if figures else [])],
+        "files": [*(f"{name}.parquet" for name in TABLES), *(["figures", PAGE] if drawn else [])],
+        "drawn": drawn,
         "digest": sweep.digest,
     }

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scenarios.sweeps.pairing import paired
 from scenarios.sweeps.point import ALL, value_of
 from scenarios.sweeps.sweeping import Point, Sweep
+from scenarios.verdicts.pairing import paired
 from scenarios.verdicts.verdict import Estimate, estimate
 
 __all__ = ["tabulate_sweep", "written"]

@@ -20,7 +20,7 @@ from story_sample import sample_story, verdicts
 from scenarios.figures import Figure, draw_figures
 from scenarios.report import write_report
 from scenarios.report.marks import WIDTH, marks
-from scenarios.report.page import render
+from scenarios.report.run_page import render
 from scenarios.report.sentences import claim, headline, ranked
 from scenarios.story.numbers import DASH, MINUS, THIN, number
 from scenarios.story.story import Story

@@ -19,9 +19,9 @@ from scenarios.cli import app as main_app
 from scenarios.figures.sweep import pareto_front
 from scenarios.files.loading import load
 from scenarios.sweeps.cache import Cache, digest
-from scenarios.sweeps.pairing import paired
 from scenarios.sweeps.sweeping import Backend
 from scenarios.sweeps.variations import read_variations
+from scenarios.verdicts.pairing import paired
 from tests.scenarios.sweep_plant import PROFILE, app, write_small
 
 TABLES = ("sweep.parquet", "points.parquet", "replications.parquet", "verdicts.parquet")

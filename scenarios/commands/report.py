@@ -1,0 +1,124 @@
+"""The command `moe2 report`: a run's report drawn again, or several runs side by side."""
+
+# ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from scenarios.commands.refusal import bad_input
+
+if TYPE_CHECKING:
+    from scenarios.figures import Vector
+    from scenarios.story.comparing import Comparison
+
+__all__ = ["register"]
+
+COMPARISON = "comparison.html"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(report)
+
+
+def report(  # noqa: PLR0917 - the command line's options
+    runs: Annotated[list[Path], typer.Argument(help="Folders that `moe2 run` wrote; the first is compared with.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the page and its figures; one run's own folder when not given."),
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Delays and timelines to explore; five megabytes more.")
+    ] = False,
+    vector: Annotated[
+        Literal["svg", "pdf"] | None, typer.Option(help="Draw every figure in this format too, for papers.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics and verdicts as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+) -> None:
+    """Draw the report of a run again from its tables, or put several runs side by side on one page.
+
+    Nothing is simulated. Exit status: 0 done, 2 bad input.
+
+    Example: moe2 report runs/testbed --vector svg
+
+    Example: moe2 report runs/k1 runs/k2 runs/testbed --out comparison --interactive
+    """
+    console = Console(stderr=True, quiet=quiet)
+    with bad_input():
+        if len(runs) == 1:
+            told = _redraw(runs[0], out or runs[0], interactive=interactive, vector=vector, console=console)
+        elif out is None:
+            raise ValueError("--out is missing: name a folder for the page of several runs")
+        else:
+            told = _compare(runs, out, interactive=interactive, vector=vector, console=console)
+    if as_json:
+        print(json.dumps(told, indent=2))
+    elif not quiet:
+        print(told["page"])
+
+
+def _redraw(run: Path, out: Path, *, interactive: bool, vector: Vector | None, console: Console) -> dict[str, object]:
+    from scenarios.figures import draw_figures
+    from scenarios.report import write_report
+    from scenarios.story.reading import read_result
+    from scenarios.story.telling import tell
+
+    with console.status("reading the tables"):
+        story = tell(read_result(run), out=run)
+    if out != run:
+        _check_out(out, "report.html")
+    with console.status("drawing the report"):
+        figures = draw_figures(story, out / "figures", vector=vector)
+        write_report(story, figures, out / "report.html", interactive=interactive)
+    verdicts = json.loads((run / "summary.json").read_text(encoding="utf-8"))["verdicts"]
+    return {"page": str(out / "report.html"), "status": story.overall, "verdicts": verdicts}
+
+
+def _compare(
+    runs: list[Path], out: Path, *, interactive: bool, vector: Vector | None, console: Console
+) -> dict[str, object]:
+    from scenarios.figures.side_by_side import draw_side_by_side
+    from scenarios.report.comparison_page import write_comparison
+    from scenarios.story.comparing import compare
+    from scenarios.story.reading import read_result
+
+    folders = _named(runs)
+    _check_out(out, COMPARISON)
+    with console.status("reading the tables"):
+        found = compare({name: read_result(folder) for name, folder in folders.items()}, folders)
+    with console.status("drawing the page"):
+        figures = draw_side_by_side(found.stories, out / "figures", vector=vector)
+        write_comparison(found, figures, out / COMPARISON, interactive=interactive)
+    return {"page": str(out / COMPARISON), **_plain(found)}
+
+
+def _plain(found: Comparison) -> dict[str, object]:
+    tables = {"metrics": found.metrics, "differences": found.differences, "settings": found.settings}
+    return {
+        "status": {name: story.overall for name, story in found.stories.items()},
+        **{name: json.loads(t.to_json(orient="records", double_precision=15)) for name, t in tables.items()},
+    }
+
+
+def _named(runs: list[Path]) -> dict[str, Path]:
+    """Return the folders by their names, with as many parents as it takes to tell them apart."""
+    paths = [run.absolute() for run in runs]
+    if twice := [run for run, path in zip(runs, paths, strict=True) if paths.count(path) > 1]:
+        raise ValueError(f"{twice[0]}: this run is named twice")
+    for n in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-n:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, runs, strict=True))
+
+
+def _check_out(out: Path, page: str) -> None:
+    """Raise ValueError unless the folder is new, empty, or holds an earlier page of the same kind."""
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / page).is_file())):
+        raise ValueError(f"--out {out}: name a new folder, or one with an earlier {page}")
