@@ -86,7 +86,8 @@ def _draw_curves(points: pd.DataFrame, key: str, varied: Sequence[str], folder: 
 
 _CURVES = (
     "Each panel is one answer of the sweep; the bands are the intervals of its figures, cut at the edge where they "
-    "would dwarf them. The dashed line is the budget. A triangle at the upper edge is a figure without a bound; points without a mark are infeasible or not known."
+    "would dwarf them. The dashed line is the budget. A triangle at the upper edge is a figure without "
+    "a bound; points without a mark are infeasible or not known."
 )
 
 
