@@ -35,15 +35,38 @@ def fused_answers(
 
     `served` is per leg. Every request must have a prompt.
     """
-    place = np.arange(len(legs)) - np.searchsorted(legs.request, legs.request)  # within its request
-    shape = (len(requests), int(place.max()) + 1)  # (n, k)
+    first = np.flatnonzero(np.diff(legs.request, prepend=-1))  # legs of a request stand together
+    counts = np.diff(first, append=len(legs))
+    place = np.arange(len(legs)) - np.repeat(first, counts)  # within its request
+    shape = (len(requests), int(counts.max()))  # (n, k)
     experts = np.full(shape, -1, dtype=np.intp)
     weights = np.zeros(shape)
     done = np.zeros(shape, dtype=np.bool_)
     experts[legs.request, place] = legs.expert
     weights[legs.request, place] = legs.weight
     done[legs.request, place] = served
-    return router.answer(requests.prompt, experts, weights, done)
+    like = _first_alike(requests.prompt, experts, weights, done)
+    asked = np.flatnonzero(like == np.arange(len(requests)))
+    option, correct = router.answer(requests.prompt[asked], experts[asked], weights[asked], done[asked])
+    asked_as = np.empty(len(requests), dtype=np.intp)
+    asked_as[asked] = np.arange(len(asked))
+    return option[asked_as[like]], correct[asked_as[like]]
+
+
+def _first_alike(prompt: NDArray[np.intp], *columns: NDArray[np.generic]) -> NDArray[np.intp]:
+    """Return for each request one with the same prompt and the same legs (n,), itself where there is none.
+
+    What is fused is a function of these, and a pool has far fewer prompts than a run has requests.
+    """
+    own = np.arange(len(prompt))
+    first = np.zeros(int(prompt.max()) + 1, dtype=np.intp)
+    first[prompt[::-1]] = own[::-1]
+    like = first[prompt]
+    same = np.ones(len(prompt), dtype=np.bool_)
+    for column in columns:
+        for values in column.T:
+            same &= values == values[like]
+    return np.where(same, like, own)
 
 
 def _check_routes(experts: NDArray[np.intp], weights: NDArray[np.float64], *, n_requests: int, n_experts: int) -> None:
