@@ -6,9 +6,7 @@ measurements for the time to trigger, the user is handed over to it (event A3 of
 at a time), and for the time of the interruption nothing is sent or received.
 """
 
-from collections.abc import Sequence
 from math import ceil, inf
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,7 @@ Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
 STEPS_AT_LEAST = 64  # measured at once when a request asks for one instant
+AT_ONCE = 2**16  # measurements of users that are held in memory together
 
 
 class Attachment:
@@ -34,12 +33,12 @@ class Attachment:
         n = mobility.n_users
         self.paths: Paths = mobility.paths(seed=seed, until_s=0.0)
         self._known_to_s = 0.0  # of the paths
-        self._steps = 0  # measurements made
-        self._serving: NDArray[np.int16] = np.zeros(n, dtype=np.int16)
+        self._steps = 1  # measurements made
         self._candidate: NDArray[np.int16] = np.full(n, -1, dtype=np.int16)
         self._since = np.zeros(n, dtype=np.int64)
-        self._found: list[tuple[float, Whole, NDArray[np.int16], NDArray[np.int16]]] = []
-        self._measure(0)
+        self._found: list[NDArray[np.int64]] = []  # (handovers, 4) each: user, step, site before, site after
+        square = ground.measure(*self.paths.places_m(np.arange(n), np.zeros(n)))
+        self._serving: NDArray[np.int16] = ground.site[square, np.argmax(ground.dbm[square], axis=1)]
         self.first_site = self._serving.astype(np.int64)
         self._sort()
 
@@ -62,10 +61,10 @@ class Attachment:
             return
         last = min(max(wanted, self._steps + STEPS_AT_LEAST), ceil(self._stop_s / step_s))
         self._walk_to(last * step_s)
-        for step in range(self._steps, last + 1):
-            if step * step_s > self.settled_s:
-                break
-            self._measure(step)
+        settled = last if self.settled_s == inf else min(last, ceil(self.settled_s / step_s))
+        at_once = max(AT_ONCE // self._mobility.n_users, 1)
+        for first in range(self._steps, settled + 1, at_once):
+            self._measure(first, min(at_once, settled + 1 - first))
         self._steps = last + 1
         self._sort()
 
@@ -89,36 +88,26 @@ class Attachment:
 
     def handovers(self) -> Handovers:
         """Return all handovers measured so far."""
-        n = [len(user) for _, user, _, _ in self._found]
-        return Handovers(
-            user=_joined([user for _, user, _, _ in self._found]),
-            at_s=np.repeat(np.array([at_s for at_s, *_ in self._found]), n),
-            from_site=_joined([site for _, _, site, _ in self._found]),
-            to_site=_joined([site for *_, site in self._found]),
-        )
+        found = np.concatenate([np.empty((0, 4), dtype=np.int64), *self._found])
+        at_s = found[:, 1] * self._rule.measurement_s
+        return Handovers(user=found[:, 0], at_s=at_s, from_site=found[:, 2], to_site=found[:, 3])
 
     def _walk_to(self, until_s: float) -> None:
         if until_s > self._known_to_s:
             self._known_to_s = max(until_s, 1.25 * self._known_to_s)  # not anew for every measurement
             self.paths = self._mobility.paths(seed=self._seed, until_s=self._known_to_s)
 
-    def _measure(self, step: int) -> None:
+    def _measure(self, first: int, n_steps: int) -> None:
+        """Let everyone measure in the steps from `first` on."""
         ground, rule, n = self._ground, self._rule, len(self._serving)
-        at_s = step * rule.measurement_s
-        square = ground.measure(*self.paths.places_m(np.arange(n), np.full(n, at_s)))
-        if step == 0:
-            self._serving = ground.site[square, np.argmax(ground.dbm[square], axis=1)]
-            self._steps = 1
-            return
-        came_from = self._serving.copy()
-        user: Whole = np.empty(n, dtype=np.int64)
-        found = _step(
-            ground.site, ground.dbm, square, self._serving, self._candidate, self._since, step,
-            rule.hysteresis_db, ceil(rule.time_to_trigger_s / rule.measurement_s - 1e-9), user,
+        at_s = np.repeat((first + np.arange(n_steps)) * rule.measurement_s, n)
+        square = ground.measure(*self.paths.places_m(np.tile(np.arange(n), n_steps), at_s))
+        found: Whole = np.empty((n_steps * n, 4), dtype=np.int64)
+        n_found = _measured(
+            ground.site, ground.dbm, square.reshape(n_steps, n), self._serving, self._candidate, self._since, first,
+            rule.hysteresis_db, ceil(rule.time_to_trigger_s / rule.measurement_s - 1e-9), found,
         )  # fmt: skip
-        if found:
-            user = user[:found].copy()
-            self._found.append((at_s, user, came_from[user], self._serving[user]))
+        self._found.append(found[:n_found].copy())
 
     def _sort(self) -> None:
         """Put the handovers in the order of (user, time), for looking them up."""
@@ -132,35 +121,31 @@ def _offsets(user: Whole, n_users: int) -> Whole:
     return np.asarray(np.searchsorted(user, np.arange(n_users + 1)), dtype=np.int64)
 
 
-def _joined(columns: Sequence[NDArray[np.signedinteger[Any]]]) -> Whole:
-    out: Whole = np.concatenate([np.empty(0, dtype=np.int64), *columns]).astype(np.int64)
-    return out
-
-
 @compiled
-def _step(  # noqa: PLR0917 - compiled code takes columns one by one
-    map_site: NDArray[np.int16], map_dbm: NDArray[np.float32], square: Whole, serving: NDArray[np.int16],
-    candidate: NDArray[np.int16], since: Whole, step: int, hysteresis_db: float, steps_to_trigger: int, out: Whole,
+def _measured(  # noqa: PLR0917 - compiled code takes columns one by one
+    map_site: NDArray[np.int16], map_dbm: NDArray[np.float32], squares: Whole, serving: NDArray[np.int16],
+    candidate: NDArray[np.int16], since: Whole, first: int, hysteresis_db: float, steps_to_trigger: int, out: Whole,
 ) -> int:  # fmt: skip
     n_found = 0
-    for u in range(len(square)):
-        sites, dbm = map_site[square[u]], map_dbm[square[u]]
-        here_dbm, still, best, best_dbm = -inf, False, -1, -inf
-        for j in range(len(sites)):
-            if sites[j] == serving[u]:
-                here_dbm = dbm[j]
-        for j in range(len(sites)):
-            if sites[j] != serving[u] and dbm[j] > here_dbm + hysteresis_db:
-                if sites[j] == candidate[u]:
-                    still = True
-                if dbm[j] > best_dbm:
-                    best, best_dbm = sites[j], dbm[j]
-        if not still:
-            candidate[u], since[u] = best, step
-        if candidate[u] >= 0 and step - since[u] >= steps_to_trigger:
-            serving[u], candidate[u] = candidate[u], -1
-            out[n_found] = u
-            n_found += 1
+    for i in range(squares.shape[0]):
+        step = first + i
+        for u in range(squares.shape[1]):
+            sites, dbm = map_site[squares[i, u]], map_dbm[squares[i, u]]
+            here_dbm, still, best, best_dbm = -inf, False, -1, -inf
+            for j in range(len(sites)):
+                if sites[j] == serving[u]:
+                    here_dbm = dbm[j]
+            for j in range(len(sites)):
+                if sites[j] != serving[u] and dbm[j] > here_dbm + hysteresis_db:
+                    still = still or sites[j] == candidate[u]
+                    if dbm[j] > best_dbm:
+                        best, best_dbm = sites[j], dbm[j]
+            if not still:
+                candidate[u], since[u] = best, step
+            if candidate[u] >= 0 and step - since[u] >= steps_to_trigger:
+                out[n_found, 0], out[n_found, 1], out[n_found, 2], out[n_found, 3] = u, step, serving[u], candidate[u]
+                serving[u], candidate[u] = candidate[u], -1
+                n_found += 1
     return n_found
 
 
