@@ -86,13 +86,12 @@ def _mean(cells: pd.DataFrame, way: str) -> float:
 
 
 def _handovers(record: RadioRecord) -> dict[str, Any]:
-    names = np.array(record.sites.names, dtype=object)
-    found = record.handovers
+    names, found = list(record.sites.names), record.handovers
     return {
         "user_id": found.user,
         "at_s": found.at_s,
-        "from_site": names[found.from_site],
-        "to_site": names[found.to_site],
+        "from_site": pd.Categorical.from_codes(found.from_site, categories=names),
+        "to_site": pd.Categorical.from_codes(found.to_site, categories=names),
     }
 
 

@@ -47,8 +47,10 @@ def test_tables_of_a_radio_are_written_and_read_back(tmp_path):
     tables = joined(parts)
     write_tables(tables, tmp_path)
     again = read_tables(tmp_path)
-    for name, frame in tables.named().items():
-        pd.testing.assert_frame_equal(again.named()[name], frame, check_categorical=False)
+    for name in ("handovers", "cells"):
+        frame = getattr(tables, name)
+        words = {column: frame[column].astype(object) for column in frame.select_dtypes("category")}
+        pd.testing.assert_frame_equal(getattr(again, name), frame.assign(**words))
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "cells.parquet", "devices.parquet", "handovers.parquet", "legs.parquet", "requests.parquet",
     ]  # fmt: skip
