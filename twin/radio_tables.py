@@ -86,12 +86,12 @@ def _mean(cells: pd.DataFrame, way: str) -> float:
 
 
 def _handovers(record: RadioRecord) -> dict[str, Any]:
-    names, found = list(record.sites.names), record.handovers
+    sites, found = pd.CategoricalDtype(list(record.sites.names)), record.handovers
     return {
         "user_id": found.user,
         "at_s": found.at_s,
-        "from_site": pd.Categorical.from_codes(found.from_site, categories=names),
-        "to_site": pd.Categorical.from_codes(found.to_site, categories=names),
+        "from_site": pd.Categorical.from_codes(found.from_site, dtype=sites, validate=False),
+        "to_site": pd.Categorical.from_codes(found.to_site, dtype=sites, validate=False),
     }
 
 
