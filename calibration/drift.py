@@ -8,17 +8,17 @@ hypotheses (Bonferroni). The rows' own spread is the least that the variance bet
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import inf, isfinite, nan, sqrt
+from dataclasses import dataclass, replace
+from math import inf, isfinite, isnan, nan, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, stdtr
 
 from calibration.fit import Floats
-from calibration.observed import COEFFICIENTS, DECODE, PREFILL, Observations, coefficients_of, stated_scale
+from calibration.observed import COEFFICIENTS, Observations
 from calibration.profile import Profile
+from calibration.relative import Rows, relative_covariance, rows_of
 
 LEVEL = 0.05
 """Chance that an undisturbed recording is called drifted, over all hypotheses together."""
@@ -30,15 +30,16 @@ HYPOTHESES: dict[str, tuple[int, ...]] = {
     **{name: (i,) for i, name in enumerate(COEFFICIENTS)},
 }
 """What may change together, by places among a to f."""
-KEYS = (
-    dict(
-        zip(COEFFICIENTS, ("prefill_s[0]", "prefill_s[1]", "prefill_s[2]", *(f"decode_s.{x}" for x in _D)), strict=True)
-    )
-    if (_D := ("base", "per_sequence", "per_context_token"))
-    else {}
-)
+KEYS = {
+    "a": "prefill_s[0]",
+    "b": "prefill_s[1]",
+    "c": "prefill_s[2]",
+    "d": "decode_s.base",
+    "e": "decode_s.per_sequence",
+    "f": "decode_s.per_context_token",
+}
+"""Where the profile's file has each coefficient."""
 _LEAST_SHARE = 0.1
-_LEAST_SCALE = 1e-4
 _MOST_STEPS = 3
 
 
@@ -51,7 +52,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
+class Trial:
     """One hypothesis tested: the relative change, its standard error, and the chance of as much without a change.
 
     `p` is corrected for the number of hypotheses, NaN when nothing is known of how sessions differ; `spread` is the
@@ -78,8 +79,8 @@ class Test:
 class Drift:
     """The outcome: changes found, the largest explanation first, and every hypothesis tested on the whole."""
 
-    found: tuple[Test, ...]
-    tests: tuple[Test, ...]
+    found: tuple[Trial, ...]
+    tests: tuple[Trial, ...]
     level: float
     noise: str
 
@@ -98,27 +99,22 @@ def drift_of(
     and the new sessions do not tell it. Raises ValueError for a level or spread that is no share.
     """
     _check_shares(level, session_spread)
-    scales = scales_of(profile, observed)
-    residuals, shares = relative_errors(coefficients_of(profile.seconds), observed)
+    rows = rows_of(profile, observed)
     earlier = profile.evidence.get("sessions", {})
-    names = [name for name in tellable(shares, observed) if not earlier or name in earlier["changes"]]
+    names = [name for name in tellable(rows, observed) if not earlier or name in earlier["changes"]]
     history = _History(profile=profile, earlier=earlier, spread=session_spread)
-    whole: tuple[Test, ...] = ()
-    found: list[Test] = []
-    for step in range(_MOST_STEPS):
-        tests = _tested(names, residuals, shares, observed, scales, history)
+    whole: tuple[Trial, ...] = ()
+    found: list[Trial] = []
+    for _ in range(_MOST_STEPS):
+        tests = _tested(names, rows, history)
         whole = whole or tests
         sure = [test for test in tests if test.p < level]
         if not sure:
             break
-        best = min(sure, key=lambda test: _cost(test, residuals, shares, scales))
+        best = min(sure, key=lambda test: _cost(test, rows))
         found.append(best)
-        residuals = residuals - best.change * _direction(best.name, shares)
-        names = (
-            [name for name in names if not set(HYPOTHESES[name]) & set(HYPOTHESES[best.name])]
-            if step
-            else [name for name in names if name != best.name]
-        )
+        rows = replace(rows, errors=rows.errors - best.change * _direction(best.name, rows.shares))
+        names = [name for name in names if name != best.name]
     return Drift(found=tuple(found), tests=whole, level=level, noise=history.words(observed))
 
 
@@ -137,43 +133,21 @@ def described(name: str) -> str:
 
 def session_evidence(profile: Profile, observed: Observations) -> dict[str, Any]:
     """Return what a profile keeps of its sessions: each one's changes to the common fit, and their standard errors."""
-    scales = scales_of(profile, observed)
-    residuals, shares = relative_errors(coefficients_of(profile.seconds), observed)
-    names = tellable(shares, observed)
-    estimates = _estimates(names, residuals, shares, observed, scales)
+    rows = rows_of(profile, observed)
+    names = tellable(rows, observed)
+    estimates = _estimates(names, rows)
     return {
         "n": len(estimates),
-        "changes": {name: [round(e.change[name], 5) for e in estimates] for name in names},
-        "standard_errors": {name: [round(e.error[name], 5) for e in estimates] for name in names},
+        "changes": {name: [_rounded(e.change[name]) for e in estimates] for name in names},
+        "standard_errors": {name: [_rounded(e.error[name]) for e in estimates] for name in names},
     }
 
 
-def relative_errors(coefficients: Floats, observed: Observations) -> tuple[Floats, Floats]:
-    """Return measured / fitted - 1 (n,) and each coefficient's share of what is fitted (n, 6)."""
-    parts = observed.terms * coefficients
-    fitted = parts.sum(axis=1)
-    if not np.all(fitted > 0):
-        raise ValueError("the profile predicts 0 s for some of what was recorded; fit a new one from scratch")
-    return observed.seconds / fitted - 1.0, parts / fitted[:, None]
+def _rounded(value: float) -> float | None:
+    return round(value, 5) if isfinite(value) else None
 
 
-def scales_of(profile: Profile, observed: Observations) -> Floats:
-    """Return the relative spread of the rows about their session (n,), of each phase: stated or seen, the larger."""
-    residuals, _ = relative_errors(coefficients_of(profile.seconds), observed)
-    found = np.empty(len(residuals))
-    for phase, mine in (("prefill", observed.is_prefill), ("decode", ~observed.is_prefill)):
-        if not mine.any():
-            continue
-        own = residuals[mine].copy()
-        for session in np.unique(observed.session[mine]):
-            of_session = observed.session[mine] == session
-            own[of_session] -= np.median(own[of_session])
-        seen = 1.4826 * float(np.median(np.abs(own)))
-        found[mine] = max(stated_scale(profile.evidence, phase) or 0.0, seen, _LEAST_SCALE)
-    return found
-
-
-def tellable(shares: Floats, observed: Observations) -> list[str]:
+def tellable(rows: Rows, observed: Observations) -> list[str]:
     """Return the hypotheses that these rows can tell: of coefficients with a share worth the name, no two the same."""
     names: list[str] = []
     directions: list[Floats] = []
@@ -181,7 +155,7 @@ def tellable(shares: Floats, observed: Observations) -> list[str]:
     for name in (*singles, "d+e", "prefill", "decode", "everything"):
         if name in {"d", "e"} and not observed.batched:
             continue  # only their sum is seen
-        direction = _direction(name, shares)
+        direction = _direction(name, rows.shares)
         both = name != "everything" or (observed.is_prefill.any() and (~observed.is_prefill).any())
         if direction.max() < _LEAST_SHARE or not both:
             continue
@@ -202,12 +176,25 @@ class _History:
 
     def changes(self, name: str) -> Floats:
         """Return the profile's sessions along a hypothesis; one of no change where it keeps none."""
-        return np.array(self.earlier["changes"][name]) if self.earlier else np.zeros(1)
+        if not self.earlier:
+            return np.zeros(1)
+        return np.array([change for change in self.earlier["changes"][name] if change is not None])
 
     def squares(self, name: str) -> tuple[float, float]:
         """Return the sum of squares and the freedom of sessions before the profile's own."""
         found = self.earlier.get("before", {}).get(name, {"squares": 0.0, "freedom": 0})
         return float(found["squares"]), float(found["freedom"])
+
+    def variance(self, name: str, new: Floats, estimates: Sequence[Estimate]) -> tuple[float, float]:
+        """Return the variance between sessions, at the least that of their rows, and its freedom; NaN if unknown."""
+        within = float(np.mean([e.error[name] ** 2 for e in estimates if isfinite(e.error[name])]))
+        if self.spread is not None:
+            return self.spread**2 + within, inf
+        old = self.changes(name)
+        squares, freedom = self.squares(name)
+        squares += float(np.sum((new - new.mean()) ** 2) + np.sum((old - old.mean()) ** 2))
+        freedom += len(new) + len(old) - 2
+        return (max(squares / freedom, within), freedom) if freedom else (nan, 0)
 
     def words(self, observed: Observations) -> str:
         """Return what the noise between sessions is taken from."""
@@ -218,53 +205,31 @@ class _History:
         return f"measured: {own} sessions of the profile and {new} new ones"
 
 
-def _tested(
-    names: Sequence[str],
-    residuals: Floats,
-    shares: Floats,
-    observed: Observations,
-    scales: Floats,
-    history: _History,
-) -> tuple[Test, ...]:
-    estimates = _estimates(names, residuals, shares, observed, scales)
-    return tuple(_test(name, estimates, history, shares, scales, len(names)) for name in names)
+def _tested(names: Sequence[str], rows: Rows, history: _History) -> tuple[Trial, ...]:
+    estimates = _estimates(names, rows)
+    return tuple(_test(name, estimates, history, rows, n_tests=len(names)) for name in names)
 
 
-def _test(
-    name: str, estimates: Sequence[Estimate], history: _History, shares: Floats, scales: Floats, n_tests: int
-) -> Test:
-    new, old = np.array([e.change[name] for e in estimates]), history.changes(name)
-    squares, freedom = history.squares(name)
-    squares += float(np.sum((new - new.mean()) ** 2) + np.sum((old - old.mean()) ** 2))
-    freedom += len(new) + len(old) - 2
-    within = float(np.mean([e.error[name] ** 2 for e in estimates]))
-    if history.spread is not None:
-        variance, freedom = history.spread**2 + within, inf
-    else:
-        variance = max(squares / freedom, within) if freedom else nan
-    of_profile = 0.0 if history.earlier else _of_covariance(name, history.profile, shares, scales)
+def _test(name: str, estimates: Sequence[Estimate], history: _History, rows: Rows, *, n_tests: int) -> Trial:
+    new = np.array([e.change[name] for e in estimates if isfinite(e.change[name])])
+    old = history.changes(name)
+    variance, freedom = history.variance(name, new, estimates)
+    of_profile = 0.0 if history.earlier else _of_covariance(name, history.profile, rows)
     change = float(new.mean() - old.mean())
-    error = sqrt(variance * (1 / len(new) + 1 / len(old)) + of_profile) if isfinite(variance) else nan
+    if isnan(variance):
+        return Trial(name=name, change=change, error=nan, spread=nan, freedom=freedom, p=nan)
+    error = sqrt(variance * (1 / len(new) + 1 / len(old)) + of_profile)
     t = abs(change) / error if error else (inf if change else 0.0)
-    p = 2 * float(ndtr(-t) if freedom == inf else stdtr(freedom, -t)) if isfinite(variance) else nan
-    return Test(
-        name=name,
-        change=change,
-        error=error,
-        spread=sqrt(variance) if isfinite(variance) else nan,
-        freedom=freedom,
-        p=min(1.0, p * n_tests) if isfinite(p) else nan,
-    )
+    p = 2 * float(ndtr(-t) if freedom == inf else stdtr(freedom, -t))
+    return Trial(name=name, change=change, error=error, spread=sqrt(variance), freedom=freedom, p=min(1.0, p * n_tests))
 
 
-def _estimates(
-    names: Sequence[str], residuals: Floats, shares: Floats, observed: Observations, scales: Floats
-) -> list[Estimate]:
+def _estimates(names: Sequence[str], rows: Rows) -> list[Estimate]:
     """Return the changes of each session, in the order of their names."""
     found = []
-    for session in np.unique(observed.session):
-        mine = observed.session == session
-        along = {name: _along(residuals[mine], _direction(name, shares[mine]), scales[mine]) for name in names}
+    for session in np.unique(rows.session):
+        own = rows.of(session)
+        along = {name: _along(own, _direction(name, own.shares)) for name in names}
         found.append(
             Estimate(
                 change={name: change for name, (change, _) in along.items()},
@@ -274,13 +239,14 @@ def _estimates(
     return found
 
 
-def _along(residuals: Floats, direction: Floats, scales: Floats) -> tuple[float, float]:
+def _along(rows: Rows, direction: Floats) -> tuple[float, float]:
     """Return the change along a direction that fits best, by soft-L1 loss, and its standard error; NaN unseen."""
     seen = direction > 0
     if not np.any(direction > _LEAST_SHARE):
         return nan, nan
-    r, x = residuals[seen] / scales[seen], direction[seen] / scales[seen]
-    weights, change = np.ones(len(r)), 0.0
+    r, x = rows.errors[seen] / rows.scales[seen], direction[seen] / rows.scales[seen]
+    weights: Floats = np.ones(len(r))
+    change = 0.0
     for _ in range(30):
         change = float(np.sum(weights * x * r) / np.sum(weights * x**2))
         weights = 1.0 / np.sqrt(1.0 + (r - change * x) ** 2)
@@ -291,46 +257,18 @@ def _direction(name: str, shares: Floats) -> Floats:
     return np.asarray(shares[:, list(HYPOTHESES[name])].sum(axis=1))
 
 
-def _cost(test: Test, residuals: Floats, shares: Floats, scales: Floats) -> float:
+def _cost(test: Trial, rows: Rows) -> float:
     """Return the soft-L1 loss that is left when the change is taken out."""
-    z = (residuals - test.change * _direction(test.name, shares)) / scales
+    z = (rows.errors - test.change * _direction(test.name, rows.shares)) / rows.scales
     return float(np.sum(np.sqrt(1.0 + z**2) - 1.0))
 
 
-def _of_covariance(name: str, profile: Profile, shares: Floats, scales: Floats) -> float:
+def _of_covariance(name: str, profile: Profile, rows: Rows) -> float:
     """Return the variance that the coefficients' covariance gives to a change along a hypothesis."""
-    x = _direction(name, shares) / scales**2
-    weights = x / np.sum(x * _direction(name, shares))
-    reach = weights @ shares  # (6,): how the change moves with each coefficient's relative error
+    direction = _direction(name, rows.shares)
+    x = direction / rows.scales**2
+    reach = x @ rows.shares / np.sum(x * direction)  # (6,): how it moves with each coefficient's relative error
     return float(reach @ relative_covariance(profile) @ reach)
-
-
-def relative_covariance(profile: Profile) -> NDArray[np.float64]:
-    """Return the covariance of the coefficients' relative errors (6, 6); 0 where the evidence states none."""
-    found = np.zeros((6, 6))
-    six = coefficients_of(profile.seconds)
-    for phase, places in (("prefill", PREFILL), ("decode", DECODE)):
-        stated = profile.evidence.get(f"{phase}_s", {}).get("covariance")
-        if stated is None:
-            continue
-        covariance = np.array([[0.0 if c is None else c for c in row] for row in stated], dtype=np.float64)
-        kept = [0, 2] if phase == "decode" and len(covariance) == 2 else [0, 1, 2]  # of lone sequences: d (or d+e), f
-        own = six[places][kept].copy()
-        if kept == [0, 2]:
-            own[0] += six[4]
-        n = len(kept)
-        covariance = covariance[:n, :n]
-        known = own > 0
-        rel = np.where(
-            np.outer(known, known), covariance / np.outer(np.where(known, own, 1), np.where(known, own, 1)), 0
-        )
-        start = places.start
-        index = [start + k for k in kept]
-        found[np.ix_(index, index)] = rel
-        if kept == [0, 2]:  # d and e move as their sum does
-            found[4, :], found[:, 4] = found[3, :], found[:, 3]
-            found[4, 4] = found[3, 3]
-    return found
 
 
 def _check_shares(level: float, session_spread: float | None) -> None:

@@ -73,7 +73,8 @@ def of_sessions(sessions: Sessions) -> Observations:
             decodes["asked_prompt_tokens"], decodes["asked_output_tokens"], decodes["decode_s"], decodes["session"]
         ),
     ]
-    parts += [_batches(batches_of(own), str(session)) for session, own in requests.groupby("session")]
+    if "chunk_s" in requests:  # not every tool tells when its tokens came
+        parts += [_batches(batches_of(own), str(session)) for session, own in requests.groupby("session")]
     return joined([part for part in parts if part is not None])
 
 
@@ -87,8 +88,8 @@ def of_legs(legs: pd.DataFrame, *, source: str, session: str) -> Observations:
     served = alone[(alone["status"] == "served") & alone["first_token_s"].notna()]
     if len(served) < LEAST_LEGS:
         raise ValueError(
-            f"{source}: {len(served)} of {len(legs)} legs were served alone at their server, needs {LEAST_LEGS}; record "
-            "at a lower load, or calibrate"
+            f"{source}: {len(served)} of {len(legs)} legs were served alone at their server, needs {LEAST_LEGS}; "
+            "record at a lower load, or calibrate"
         )
     names = session + "/" + served["replication"].astype(str)
     decode_s = served["finished_s"] - served["first_token_s"]

@@ -1,11 +1,13 @@
 """A measured profile from recorded sessions, with its intervals, bootstrap and everything it refused as evidence."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from calibration.costs import Costs, Decode, Prefill
+from calibration.drift import session_evidence
 from calibration.evidence import (
     coefficients,
     fit_evidence,
@@ -15,6 +17,7 @@ from calibration.evidence import (
     tile_evidence,
 )
 from calibration.fit import Fit, Floats, decode_terms, fit_relative, prefill_terms
+from calibration.observed import of_sessions
 from calibration.profile import Profile, Provenance, Scope
 from calibration.session_energy import session_joules
 from calibration.sessions import Sessions, batches_of, cells_of, check_growth
@@ -39,7 +42,7 @@ def session_profile(sessions: Sessions, *, name: str, quantization: str) -> Prof
         per_context_token=per_context_token,
     )
     joules = session_joules(sessions, seconds)
-    return Profile(
+    profile = Profile(
         name=name,
         device=str(manifest["device"]),
         model=str(manifest["model"]),
@@ -71,6 +74,8 @@ def session_profile(sessions: Sessions, *, name: str, quantization: str) -> Prof
             **joules.evidence,
         },
     )
+    by_session = session_evidence(profile, of_sessions(sessions))  # what `moe2 sync` compares new sessions with
+    return replace(profile, evidence={**profile.evidence, "sessions": by_session})
 
 
 def _prefill_s(sessions: Sessions) -> tuple[Fit, dict[str, Any]]:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from scenarios.commands import calibration, compare, method, plan, record, report, sweep, timeline
+from scenarios.commands import calibration, compare, method, plan, record, report, sweep, sync, timeline
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -196,13 +196,13 @@ def _answers(name: str) -> Answers:
     return bundled_answers() if name == "bundled" else read_answers(Path(name))
 
 
-for commands in (sweep, plan, report, calibration, method, compare, record, timeline):
+for commands in (sweep, plan, report, calibration, method, compare, sync, record, timeline):
     commands.register(app)
 
 PANELS = {
     "Plan a testbed": "scenarios check schema run report timeline sweep plan capacity sensitivity whatif versus",
     "At a device": "meters calibrate fit profiles export",
-    "The twin and the testbed": "record compare import",
+    "The twin and the testbed": "record compare import sync",
     "The method": "answers embed train evaluate",
 }
 

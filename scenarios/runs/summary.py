@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from calibration.refitting import profile_sha256, version_of
 from scenarios.runs.replicating import Assembly
 from scenarios.runs.result import Result
 from scenarios.verdicts.judging import energies_j, per_replication
@@ -17,7 +18,7 @@ from twin.metrics import MEASURED, by_device, leg_energy_per_request_j, replicat
 from twin.radio_tables import by_site, radio_metrics
 from twin.tables import Tables
 
-__all__ = ["summarise"]
+__all__ = ["radio_metrics_of", "summarise"]
 
 
 _JUDGED = ("replication", "category", *MEASURED)
@@ -54,7 +55,7 @@ def summarise(result: Result) -> dict[str, Any]:
             "wall_s": result.wall_s,
             "requests_per_wall_s": len(tables.requests) / result.wall_s,
             **_trace(assembly),
-            **_radio(assembly, tables),
+            **_radio(result),
         }
     )
     return summary
@@ -106,13 +107,20 @@ def _trace(assembly: Assembly) -> dict[str, Any]:
     return {} if replay is None else {"trace": {"path": str(replay.path), "sha256": replay.sha256}}
 
 
-def _radio(assembly: Assembly, tables: Tables) -> dict[str, Any]:
-    """Return what the radio cost, where users are on one."""
+def radio_metrics_of(result: Result) -> dict[str, float]:
+    """Return what the radio cost, over whole runs; nothing where users are on none."""
+    file, tables = result.assembly.file, result.tables
     if tables.cells is None or tables.handovers is None:
         return {}
-    users, duration_s = assembly.file.users.count, assembly.file.duration_s
-    found = radio_metrics(tables.cells, tables.handovers, tables.requests, n_users=users, duration_s=duration_s)
-    return {"radio": {**found, "by_site": by_site(tables.cells).set_index("site").to_dict("index")}}
+    users, duration_s = file.users.count, file.duration_s
+    return radio_metrics(tables.cells, tables.handovers, tables.requests, n_users=users, duration_s=duration_s)
+
+
+def _radio(result: Result) -> dict[str, Any]:
+    if result.tables.cells is None:
+        return {}
+    sites = by_site(result.tables.cells).set_index("site").to_dict("index")
+    return {"radio": {**radio_metrics_of(result), "by_site": sites}}
 
 
 def _profile(assembly: Assembly, i: int) -> dict[str, Any]:
@@ -122,6 +130,8 @@ def _profile(assembly: Assembly, i: int) -> dict[str, Any]:
         "expert": expert.name,
         "kept": expert in assembly.experts,
         "profile": profile.name,
+        "version": version_of(profile),
+        "sha256": profile_sha256(profile),  # of the content used, added power included
         "model": profile.model,
         "provenance": asdict(profile.provenance),
         "energy_scope": profile.energy_scope,

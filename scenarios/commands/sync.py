@@ -1,0 +1,90 @@
+"""The command that keeps a profile true: `moe2 sync`."""
+
+# ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
+from __future__ import annotations
+
+import json
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scenarios.commands.refusal import bad_input
+
+if TYPE_CHECKING:
+    from scenarios.comparing.syncing import Sync
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(sync)
+
+
+def sync(  # noqa: PLR0917 - the command line's options
+    profile: Annotated[str, typer.Argument(help="A profile's file, or the name of a bundled one.")],
+    recorded: Annotated[
+        list[Path], typer.Argument(help="Folders of `moe2 calibrate` or `moe2 record`; each is one session.")
+    ],
+    prior: Annotated[
+        bool, typer.Option("--prior/--scratch", help="Refit with the old evidence as prior, or from the new alone.")
+    ] = True,
+    out: Annotated[Path | None, typer.Option(help="Folder to write the new version to; the old file stays.")] = None,
+    level: Annotated[float, typer.Option(help="Chance of a false alarm, over all coefficients together.")] = 0.05,
+    session_spread: Annotated[
+        float | None,
+        typer.Option(help="How much undisturbed sessions differ (0.03: 3 %), where too few were recorded to tell."),
+    ] = None,
+    expert: Annotated[str | None, typer.Option(help="The profile's expert, in a run of several.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Test whether a profile still holds for a new recording, and refit it as a new version.
+
+    A recording is a cluster: what sessions of a shared machine differ by is part of the noise, taken from the sessions
+    that the profile was fitted on and those given here. Exit status: 0 no drift found, 1 drift found, 2 bad input,
+    3 nothing could be tested (too few sessions, and no --session-spread).
+
+    Example: moe2 sync profiles/orin.json recordings/today --out profiles
+    """
+    from calibration.profile import find_profile
+    from scenarios.comparing.syncing import observations_in, synchronised, write_version
+
+    with bad_input():
+        found = synchronised(
+            find_profile(profile, Path.cwd()),
+            observations_in(recorded, expert),
+            how="prior" if prior else "scratch",
+            level=level,
+            session_spread=session_spread,
+        )
+        written = None if out is None else write_version(found, out)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print_sync(found)
+        if written is not None:
+            print(f"{found.new.name} in {written}; it supersedes {found.old.name}, which stays as it is")
+    raise typer.Exit(found.exit_status)
+
+
+def _print_sync(found: Sync) -> None:
+    from calibration.drift import described
+
+    drift = found.drift
+    print(f"{found.old.name}: {drift.noise}")
+    for test in drift.tests:
+        shown = "not tested" if isnan(test.p) else f"{test.change:+7.1%} ± {test.error:.1%}  p = {test.p:.2g}"
+        print(f"  {described(test.name):40} {shown}")
+    for test in drift.found:
+        print(f"drift: {test.words}")
+    if not drift.decided:
+        print("nothing could be tested: record more sessions, or state --session-spread")
+    elif not drift.found:
+        print(f"no drift found at a false-alarm level of {drift.level:g} (all hypotheses together)")
+    for error in found.errors:
+        print(
+            f"{error.phase}, {error.n} rows held out: error {error.before:.1%} before, {error.after:.1%} after "
+            f"(signed {error.signed_before:+.1%}, {error.signed_after:+.1%})"
+        )
