@@ -10,7 +10,7 @@ ifneq ($(DATA),)
 export MOE2_DATA ?= $(abspath $(DATA))
 endif
 
-.PHONY: help demo test check slow results bench derive clean
+.PHONY: help demo test check slow results testbed bench derive clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -50,6 +50,9 @@ slow: .venv/dev  ## the tests that take minutes
 
 results: .venv/dev  ## write the figures of docs/results.md
 	$(BIN)/python -m tools.results
+
+testbed: .venv/dev  ## record a real server on loopback beside its twin, docs/results-testbed.md (on an idle machine)
+	$(BIN)/python -m tools.testbed
 
 bench: .venv/dev  ## measure speed
 	$(BIN)/python -m benchmarks

@@ -6,11 +6,13 @@ on each other and are a thousand times slower.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -100,15 +102,33 @@ def _weights(
 
 
 @contextmanager
-def llama_server(
-    model: Path, *, slots: int = 1, context_tokens: int = 8192, token_budget: int = 512, log: Path | None = None
-) -> Iterator[str]:
+def llama_server(model: Path, **settings: Any) -> Iterator[str]:
     """Yield the address (http://127.0.0.1:port) of a ready server of `model`; it ends with the block.
 
-    `context_tokens` are shared by the slots; `token_budget` is the batch of one iteration.
+    For the settings see `llama_process`.
+    """
+    with llama_process(model, **settings) as (address, _):
+        yield address
+
+
+@contextmanager
+def llama_process(
+    model: Path,
+    *,
+    slots: int = 1,
+    context_tokens: int = 8192,
+    token_budget: int = 512,
+    log: Path | None = None,
+    core: int | None = None,
+) -> Iterator[tuple[str, int]]:
+    """Yield the address of a ready server of `model` and the id of its process; it ends with the block.
+
+    `context_tokens` are shared by the slots; `token_budget` is the batch of one iteration; `core` is the only one
+    that it may run on.
     """
     flags = [f"--slots={slots}", f"--context={context_tokens}", f"--budget={token_budget}"]
     command = [sys.executable, "-m", "tests.llama_server", str(model), *flags]
+    command += [] if core is None else [f"--core={core}"]
     errors = (log or model.with_suffix(".log")).open("w", encoding="utf-8")
     # The end of its standard input tells the server to stop, also when this process dies.
     server = subprocess.Popen(
@@ -124,7 +144,7 @@ def llama_server(
         address = server.stdout.readline().strip()
         assert address.startswith("http"), f"the llama.cpp server did not start: see {errors.name}"
         httpx.get(f"{address}/health", timeout=READY_S).raise_for_status()
-        yield address
+        yield address, server.pid
     finally:
         server.kill()
         server.wait()
@@ -135,14 +155,17 @@ def llama_server(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve a model until standard input ends; the first line printed is the address."""
-    import xllamacpp
-
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--context", type=int, default=8192)
     parser.add_argument("--budget", type=int, default=512)
+    parser.add_argument("--core", type=int)
     asked = parser.parse_args(arguments)
+    if asked.core is not None:
+        os.sched_setaffinity(0, {asked.core})  # threads to come have it too
+    import xllamacpp
+
     params = xllamacpp.CommonParams()
     params.model.path = asked.model
     params.n_ctx = asked.context

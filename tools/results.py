@@ -45,6 +45,7 @@ PAGES = {  # page: (its title, the module whose `sections` it is made of)
     "method": ("The method: losses, regret, unseen categories, equal energy", "tools.results_method"),
     "calibration": ("Calibration: half of the cells predict the other half", "tools.results_calibration"),
     "twin": ("The twin: a recorded server replayed, bursts", "tools.results_twin"),
+    "testbed": ("The testbed: a real server on loopback beside its twin", "tools.results_testbed"),
     "verdicts": ("Verdicts: how often they are wrong", "tools.results_verdicts"),
 }
 
@@ -55,7 +56,11 @@ def main(wanted: Sequence[str]) -> None:
         raise SystemExit(f"no page {', '.join(sorted(unknown))}; there are main, {', '.join(PAGES)}")
     for name, (title, module) in PAGES.items():
         if not wanted or name in wanted:
-            write_page(f"results-{name}.md", [f"# {title}", HEAD, *importlib.import_module(module).sections()])
+            parts = list(importlib.import_module(module).sections())
+            if parts:
+                write_page(f"results-{name}.md", [f"# {title}", HEAD, *parts])
+            else:
+                print(f"results-{name}.md stays as it is: nothing was recorded here, run `make {name}` first")
     if not wanted or "main" in wanted:
         write_main()
 

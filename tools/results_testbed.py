@@ -1,0 +1,115 @@
+"""The page of the loopback testbed: the twin against a real server, beside the machine's own drift."""
+
+import json
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from tools.testbed import METRICS, ROOT
+
+TARGETS = {"E2E, mean": 0.05, "E2E, p95": 0.12, "throughput": 0.03}
+"""How far the twin may be off, beyond the drift; the other figures are reported without one."""
+CONTENDED = 0.9
+"""A server that had its core for less of its busy time was disturbed by something else on the machine."""
+
+
+def sections() -> Iterable[str]:
+    """Yield the page's parts from what `make testbed` recorded; nothing where it did not run."""
+    path = ROOT / "runs" / "loopback" / "figures.json"
+    if path.is_file():
+        yield from sections_of(json.loads(path.read_text(encoding="utf-8")))
+
+
+def sections_of(figures: dict[str, Any]) -> Iterable[str]:
+    server, load, rows = figures["server"], figures["load"], figures["rows"]
+    yield (
+        f"A llama.cpp server with a random model ({figures['model']['layers']} layers, {figures['model']['hidden']} "
+        f"wide, float32), one thread on one core, its client on another; {figures['machine']}. The server's own report "
+        f"gives {server['slots']} slots of {server['context_tokens']} tokens and {server['token_budget']} tokens an "
+        "iteration (by its count of iterations for prompts of growing length); nothing was tuned. Prompts of "
+        f"{load['prompt'][0]} to {load['prompt'][1]} tokens, outputs of {load['output'][0]} to {load['output'][1]}, "
+        f"Poisson arrivals for {load['duration_s']:g} s. Capacity is what the twin serves without a pause after the "
+        f"first calibration: {figures['capacity_per_s']:.2f} requests per second."
+    )
+    yield (
+        "Errors are the twin's figure over the recorded one, less 1: medians over the recordings of a level (range in "
+        "brackets). The twin of each recording is calibrated on the short sessions right before and right after it. "
+        "Drift is how far two twins are apart of which one is calibrated before and one after: median, and largest. "
+        "A target is met by the median error, or by what of it is beyond the median drift; where the machine drifted by "
+        "more than the target allows, nothing is told."
+    )
+    yield table(rows)
+    yield from honest(rows)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| load | figure | recorded | twin | error | drift | allowed | |", "|---|---|---|---|---|---|---|---|"]
+    for level in sorted({row["level"] for row in rows}):
+        mine = [row["metrics"] for row in rows if row["level"] == level]
+        lines += [line(level, metric, [found[metric] for found in mine]) for metric in METRICS]
+    return "\n".join(lines)
+
+
+def line(level: float, metric: str, found: list[dict[str, float]]) -> str:
+    errors, drifts = [f["error"] for f in found], [f["drift"] for f in found]
+    unit = "1/s" if metric == "throughput" else "ms"
+    scale = 1.0 if metric == "throughput" else 1000.0
+    real, twin = (median(scale * f[side] for f in found) for side in ("real", "twin"))
+    allowed = TARGETS.get(metric)
+    cells = [
+        f"{level:.0%}",
+        metric,
+        f"{real:.3g} {unit}",
+        f"{twin:.3g} {unit}",
+        f"{median(errors):+.1%} ({min(errors):+.1%} to {max(errors):+.1%})",
+        f"{median(drifts):.1%} ({max(drifts):.1%})",
+        "" if allowed is None else f"{allowed:.0%}",
+        "" if allowed is None else verdict(errors, drifts, allowed),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def verdict(errors: list[float], drifts: list[float], allowed: float) -> str:
+    """Return whether the twin is as near as it should be; drift forgives what it explains, and no more than is allowed.
+
+    >>> verdict([0.04], [0.3], 0.05), verdict([-0.08], [0.04], 0.05)
+    ('met', 'met beyond drift')
+    >>> verdict([0.2], [0.3], 0.05), verdict([0.2], [0.04], 0.05)
+    ('not told: it drifted more than is allowed', 'MISSED')
+    """
+    if abs(median(errors)) <= allowed:
+        return "met"
+    if beyond_drift(errors, drifts) > allowed:
+        return "MISSED"
+    return "met beyond drift" if median(drifts) <= allowed else "not told: it drifted more than is allowed"
+
+
+def beyond_drift(errors: list[float], drifts: list[float]) -> float:
+    """Return by how much the median error, whatever its sign, is above the median drift.
+
+    >>> round(beyond_drift([-0.07, -0.05, 0.01], [0.02, 0.01, 0.03]), 3)
+    0.03
+    """
+    return max(abs(median(errors)) - median(drifts), 0.0)
+
+
+def honest(rows: list[dict[str, Any]]) -> Iterable[str]:
+    """Yield what stands in the way of believing the figures, and what was counted."""
+    n, same = sum(row["n"] for row in rows), sum(row["statuses"]["real"] == row["statuses"]["twin"] for row in rows)
+    yield (
+        f"{n} requests in {len(rows)} recordings; in {same} of them every status has as many requests as in the twin. "
+        f"The latest send was {1000 * max(row['late_max_s'] for row in rows):.1f} ms late. The server had its core for "
+        f"{min(row['cpu_share'] for row in rows):.0%} to {max(row['cpu_share'] for row in rows):.0%} of the time in "
+        "which it had a request."
+    )
+    if contended := [row for row in rows if row["cpu_share"] < CONTENDED]:
+        yield (
+            f"In {len(contended)} of the recordings something else took the server's core for more than "
+            f"{1 - CONTENDED:.0%} of its busy time: their errors are of a disturbed machine, which is in no model."
+        )
+    yield (
+        "The twin's `chunked` server has no time of its own for a request that arrives (reading it, opening its "
+        "stream): what the calibration finds of it, in the constant of the prefill, is left out, and short requests "
+        "come out too fast. Several servers at once contend for the cores, which the twin does not model: they test "
+        "routing, counts and conservation only (`tests/scenarios/test_record.py`)."
+    )

@@ -1,0 +1,256 @@
+"""The loopback testbed: a real llama.cpp server, calibrated, recorded under load, and beside it the twin.
+
+`make testbed` (about 17 minutes on an idle machine of two cores) goes on where an earlier call was stopped and writes
+docs/results-testbed.md; `python -m tools.testbed --short` is a minute of the same with a smaller model.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calibration.meters.protocol import NoMeter
+from calibration.profile import write_profile
+from calibration.runtimes.endpoint import Endpoint
+from calibration.session.calibrating import calibrate
+from calibration.session_profile import session_profile
+from calibration.sessions import read_sessions
+from scenarios.comparing.comparison import compare
+from scenarios.files.loading import load
+from scenarios.runs.result import run
+from tests.llama_server import write_llama
+from tools.loopback import LONG, SHORT, Form, Loopback, loopback
+from twin.tables import Tables, read_tables, write_tables
+
+ROOT = Path(__file__).parents[1]
+STALE_S = 120.0  # a calibration that is older was not made right before
+METRICS = {
+    "E2E, mean": ("e2e", "mean"),
+    "E2E, p95": ("e2e", "p95"),
+    "throughput": ("throughput", "requests_per_s"),
+    "TTFT, mean": ("ttft", "mean"),
+    "TPOT, mean": ("tpot", "mean"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the testbed; the long form also writes its page of results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="a minute of it, with a smaller model")
+    parser.add_argument("--folder", type=Path, help="where it is recorded; what is there already is not done again")
+    asked = parser.parse_args(arguments)
+    folder = asked.folder or ROOT / "runs" / ("loopback-short" if asked.short else "loopback")
+    figures = perform(SHORT if asked.short else LONG, folder)
+    from tools.results_testbed import sections_of  # noqa: PLC0415 - it needs this module
+
+    print("\n\n".join(sections_of(figures)))
+    if not asked.short:
+        from tools.results import main as write_pages  # noqa: PLC0415
+
+        write_pages(["testbed"])
+
+
+def perform(form: Form, folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Return the figures of the testbed, recorded into `folder` as far as they are not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "model.gguf"
+    if not model.exists():
+        write_llama(folder / ".model.gguf", layers=form.layers, hidden=form.hidden, context_tokens=form.context_tokens)
+        (folder / ".model.gguf").rename(model)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, {cores[0]})
+    settings = {"slots": form.slots, "context_tokens": form.context_tokens, "token_budget": form.token_budget}
+    try:
+        with loopback(model, **settings, core=cores[1] if len(cores) > 1 else None) as server:
+            bench = Bench(form=form, folder=folder, server=server, say=say)
+            found = bench.recorded()
+    finally:
+        os.sched_setaffinity(0, set(cores))
+    (folder / "figures.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A running server and the folder that everything about it is recorded into."""
+
+    form: Form
+    folder: Path
+    server: Loopback
+    say: Callable[[str], None]
+
+    def recorded(self) -> dict[str, Any]:
+        """Calibrate, record and calibrate in turn; return the figures."""
+        form, server = self.form, self.server
+        self.say(f"server: {server.slots} slots of {server.context_tokens} tokens, {server.token_budget} an iteration")
+        before = self._calibrated("00")
+        capacity = self._capacity_per_s(self._profile(before))
+        self.say(f"capacity by the first calibration: {capacity:.2f} requests per second")
+        rows = []
+        places = [(i, level) for i in range(form.rounds) for level in form.levels]
+        for n, (i, level) in enumerate(places):
+            name = f"{level:g}-{i}"
+            done = (self.folder / "recordings" / name / "out" / "summary.json").is_file()
+            before = before if done else self._fresh(before, n)
+            cpu_share = self._record(name, rate=level * capacity, seed=1000 * i + round(100 * level))
+            after = self._calibrated(f"{n + 1:02}")
+            row = {"level": level, "recording": name, "cpu_share": cpu_share, **self._errors(name, before, after)}
+            rows.append(row)
+            errors = ", ".join(f"{key} {found['error']:+.1%}" for key, found in row["metrics"].items())
+            self.say(f"{n + 1} of {len(places)}: {level:.0%} of capacity, twin against recorded: {errors}")
+            before = after
+        return {
+            "machine": machine(),
+            "ended_unix_s": time.time(),
+            "model": {"layers": form.layers, "hidden": form.hidden},
+            "server": {k: getattr(server, k) for k in ("slots", "context_tokens", "token_budget")},
+            "load": {"prompt": form.prompt, "output": form.output, "duration_s": form.duration_s},
+            "capacity_per_s": capacity,
+            "rows": rows,
+        }
+
+    def _calibrated(self, name: str) -> Path:
+        """Return a short calibration of now, or the one of that name that an earlier call made."""
+        folder = self.folder / "calibrations" / name
+        if (folder / "done").exists():
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        self.say(f"calibrating, {name}")
+        endpoint = Endpoint(self.server.address)
+        try:
+            calibrate(endpoint, NoMeter(), folder, self.form.plan, self_test_s=0.2)
+        finally:
+            endpoint.close()
+        (folder / "done").touch()
+        return folder
+
+    def _fresh(self, before: Path, n: int) -> Path:
+        """Return a calibration that was made right before now: after a break, another one."""
+        age_s = time.time() - (before / "done").stat().st_mtime
+        return before if age_s < STALE_S else self._calibrated(f"{n:02}-again-{time.time():.0f}")
+
+    def _profile(self, *calibrations: Path) -> Path:
+        """Return the profile fitted to calibrations, as `moe2 fit` fits it."""
+        path = self.folder / "profiles" / f"{'+'.join(folder.name for folder in calibrations)}.json"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            profile = session_profile(read_sessions(calibrations), name="loopback/random-llama/f32", quantization="f32")
+            write_profile(profile, path)
+        return path
+
+    def _capacity_per_s(self, profile: Path) -> float:
+        """Return the requests per second that the twin serves when there are always some waiting."""
+        folder, n = self.folder / "capacity", 400
+        rows = [(0.0, *lengths) for lengths in self._lengths(np.random.default_rng(0), n)]
+        tables = run(load(self._scenario(folder, rows, profile, duration_s=1.0))).tables
+        return n / float(tables.requests["finished_s"].max())
+
+    def _record(self, name: str, *, rate: float, seed: int) -> float:
+        """Record Poisson arrivals with `moe2 record`; returns the server's processor time over its busy time."""
+        folder = self.folder / "recordings" / name
+        if (folder / "out" / "summary.json").is_file():
+            return float((folder / "cpu_share").read_text(encoding="utf-8"))
+        shutil.rmtree(folder, ignore_errors=True)
+        chance, duration_s = np.random.default_rng(seed), self.form.duration_s
+        arrived_s = np.cumsum(chance.exponential(1 / rate, size=int(3 * rate * duration_s) + 20))
+        arrived_s = arrived_s[arrived_s < duration_s]
+        lengths = self._lengths(chance, len(arrived_s))
+        rows = [(at, *n) for at, n in zip(arrived_s.tolist(), lengths, strict=True)]
+        profile = self.folder / "profiles" / "00.json"
+        scenario = self._scenario(folder, rows, profile, duration_s=duration_s)
+        endpoint = f'[[endpoints]]\nexpert = "llama"\nurl = "{self.server.address}"\n'
+        (folder / "endpoints.toml").write_text(endpoint, encoding="utf-8")
+        self.say(f"recording {len(rows)} requests in {duration_s:g} s, {name}")
+        moe2, out = Path(sys.executable).with_name("moe2"), folder / "out"
+        words = [moe2, "record", scenario, "--endpoints", folder / "endpoints.toml", "--out", out, "--no-report", "-q"]
+        began_s = self.server.cpu_s
+        subprocess.run([str(word) for word in words], check=True)  # noqa: S603
+        busy_s = float(pd.read_parquet(out / "devices.parquet")["busy_s"].sum())
+        share = (self.server.cpu_s - began_s) / busy_s
+        (folder / "cpu_share").write_text(f"{share}\n", encoding="utf-8")
+        return share
+
+    def _errors(self, name: str, before: Path, after: Path) -> dict[str, Any]:
+        """Return the twin's errors on a recording, calibrated before and after it, and how far those two are apart."""
+        folder = self.folder / "recordings" / name
+        real = read_tables(folder / "out")
+        found = {
+            key: self._beside(real, folder, self._profile(*c), f"twin-{key}")
+            for key, c in (("both", [before, after]), ("before", [before]), ("after", [after]))
+        }
+        metrics = {}
+        for metric, where in METRICS.items():
+            at = {key: table.loc[where] for key, table in found.items()}
+            drift = abs(at["after"]["twin"] / at["before"]["twin"] - 1)
+            error = at["both"]["twin"] / at["both"]["real"] - 1
+            metrics[metric] = {"real": at["both"]["real"], "twin": at["both"]["twin"], "error": error, "drift": drift}
+        late = json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))["recording"]["lateness"]
+        statuses = {side: found["both"].attrs[side] for side in ("real", "twin")}
+        return {"metrics": metrics, "n": len(real.requests), "statuses": statuses, "late_max_s": late["max_s"]}
+
+    def _beside(self, real: Tables, folder: Path, profile: Path, name: str) -> pd.DataFrame:
+        """Return real and twin figures by (quantity, statistic); the twin is run into a folder of that name."""
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        write_tables(run(load(folder / "out" / "scenario.toml", [f"experts[0].profile={profile}"])).tables, place)
+        twin = read_tables(place)
+        table = compare(real, twin).table
+        figures = table[table["scope"] == "overall"].set_index(["quantity", "statistic"])[["real", "twin"]]
+        figures.attrs = {
+            key: t.requests["status"].value_counts().to_dict() for key, t in (("real", real), ("twin", twin))
+        }
+        return figures
+
+    def _lengths(self, chance: np.random.Generator, n: int) -> list[tuple[int, int]]:
+        """Return (prompt, output) tokens, prompts even in the logarithm."""
+        (least, most), (fewest, many) = self.form.prompt, self.form.output
+        prompt = np.round(np.exp(chance.uniform(np.log(least), np.log(most), n))).astype(int)
+        return list(zip(prompt.tolist(), chance.integers(fewest, many + 1, n).tolist(), strict=True))
+
+    def _scenario(
+        self, folder: Path, rows: Sequence[tuple[float, int, int]], profile: Path, *, duration_s: float
+    ) -> Path:
+        """Write the requests and the scenario, the server's settings as it reports them; return its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "requests.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["request_id", "arrived_s", "prompt_tokens", "output_tokens", "category", "experts"])
+            writer.writerows(
+                (i, repr(at), prompt, output, "any", "llama") for i, (at, prompt, output) in enumerate(rows)
+            )
+        server = self.server
+        lines = [
+            'name = "loopback"',
+            f"duration_s = {duration_s}",
+            '[load]\nprocess = "requests"\npath = "requests.csv"',
+            '[[experts]]\nname = "llama"\ndevice = "loopback"\nscheduler = "chunked"',
+            f"profile = {json.dumps(str(profile))}",
+            f"max_batch = {server.slots}\ntoken_budget = {server.token_budget}",
+            f"kv_capacity_tokens = {server.slots * server.context_tokens}",
+        ]
+        (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder / "scenario.toml"
+
+
+def machine() -> str:
+    """Return what this machine is, in words."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{os.cpu_count()} cores of {name}"
+
+
+if __name__ == "__main__":
+    main()
