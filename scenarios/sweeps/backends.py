@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 
 from scenarios.files.loading import Scenario
+from scenarios.runs.workers import workers
 
 if TYPE_CHECKING:
     from twin.world import Engine
@@ -37,7 +38,7 @@ def measured_here(tasks: Sequence[Task], n_jobs: int) -> Iterator[Outcome]:
     if n_jobs == 1:
         yield from map(_outcome, tasks)
         return
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="2*n_jobs")
+    parallel = joblib.Parallel(**workers(n_jobs), return_as="generator_unordered", pre_dispatch="2*n_jobs")
     yield from parallel(joblib.delayed(_outcome)(task) for task in tasks)
 
 

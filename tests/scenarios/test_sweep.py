@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -243,6 +244,52 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(tmp_path, n_kills):
     subprocess.run([*command, str(out)], check=True, stdout=subprocess.DEVNULL)
     swept(*words, "--out", tmp_path / "alone")
     assert contents(out) == contents(tmp_path / "alone")
+
+
+WORKING = """
+import sys, time
+from pathlib import Path
+import joblib
+from scenarios.runs.workers import workers
+
+def work(folder):
+    import os
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    joblib.Parallel(**workers(2))(joblib.delayed(work)(sys.argv[1]) for _ in range(2))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    """After a SIGKILL of the parent none of its workers is left, though each was in the middle of its work."""
+    (tmp_path / "program.py").write_text(WORKING)
+    (tmp_path / "pids").mkdir()
+    process = subprocess.Popen([sys.executable, str(tmp_path / "program.py"), str(tmp_path / "pids")])
+    waits = 0
+    while len(list((tmp_path / "pids").iterdir())) < 2:
+        assert process.poll() is None
+        assert (waits := waits + 1) < 6000
+        time.sleep(0.02)
+    pids = [int(p.name) for p in (tmp_path / "pids").iterdir()]
+    assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+    process.kill()
+    process.wait()
+    for _ in range(3000):
+        if not any(_works(pid) for pid in pids):
+            break
+        time.sleep(0.02)
+    assert not any(_works(pid) for pid in pids)
+
+
+def _works(pid):
+    """Whether a process is there and not only waits to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @given(
