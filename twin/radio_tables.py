@@ -86,12 +86,13 @@ def _mean(cells: pd.DataFrame, way: str) -> float:
 
 
 def _handovers(record: RadioRecord) -> dict[str, Any]:
-    sites, found = pd.CategoricalDtype(list(record.sites.names)), record.handovers
+    names, found = pd.Index(record.sites.names), record.handovers
+    from_codes: Any = pd.Categorical.from_codes  # takes arrays of codes, whatever its types say
     return {
         "user_id": found.user,
         "at_s": found.at_s,
-        "from_site": pd.Categorical.from_codes(found.from_site, dtype=sites, validate=False),
-        "to_site": pd.Categorical.from_codes(found.to_site, dtype=sites, validate=False),
+        "from_site": from_codes(found.from_site, categories=names),
+        "to_site": from_codes(found.to_site, categories=names),
     }
 
 

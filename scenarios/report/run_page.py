@@ -71,6 +71,8 @@ def _tables(story: Story) -> dict[str, tables.Table]:
         "accuracies": tables.accuracies(story),
         "profiles": tables.profiles(story),
     }
+    if story.radio:
+        found["radio"] = tables.radio(story)
     if story.subset is not None:
         found["worst_cases"] = tables.worst_cases(story.subset)
         found["runners_up"] = tables.runners_up(story.subset)

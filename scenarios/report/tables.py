@@ -104,6 +104,23 @@ def times(story: Story) -> Table:
     return Table(caption="Mean seconds of each part", columns=columns, rows=tuple(rows), note=note)
 
 
+def radio(story: Story) -> Table:
+    """Return what every access point carried, the busiest first."""
+    rows = tuple(
+        (
+            _name(str(row["site"]), below=f"{row['x_m']:.0f} m east, {row['y_m']:.0f} m north"),
+            *(Cell(text=count(int(row[name])), style="number") for name in ("n_prompts", "n_handovers_in")),
+            known(row["uplink_mean_s"], "s", "carried no prompt"),
+            known(row["downlink_mean_s"], "s", "carried no answer"),
+            *(Cell(text=count(int(row[name])), style="number") for name in ("n_waited", "n_never_carried")),
+        )
+        for row in story.cells.sort_values("n_prompts", ascending=False, kind="stable").to_dict("records")
+    )
+    columns = ("Access point", "Prompts", "Handovers to it", "Prompt up, mean", "Answer down, mean", "Waited", "Lost")
+    note = "All runs together, warm-up included. Waited: no coverage at first. Lost: none until the run stopped."
+    return Table(caption="What each access point carried", columns=columns, rows=rows, note=note)
+
+
 def energies(story: Story) -> Table:
     """Return joules per served request of every device; overhead only where there is any."""
     table = device_table(story)

@@ -28,8 +28,13 @@ WORST_CASE_COLUMNS = ("category", "delay_s", "budget_s")
 RUNNER_UP_COLUMNS = ("experts", "value", "energy_j", "feasible", "why")
 LEFT_OUT_COLUMNS = ("expert", "why")
 
+FIXED_ACCESS = "Users do not move and the radio does not fade: an access link is one fixed delay."
+ON_THE_RADIO = (
+    "The radio has no fast fading and no buildings of its own: sight and shadowing are drawn, walks are straight lines "
+    "and a transfer keeps the rate that it began with."
+)
 NOT_MODELLED = (
-    "Users do not move and the radio does not fade: an access link is one fixed delay.",
+    FIXED_ACCESS,
     "Devices do not fail, throttle when hot or change their power mode during a run.",
     "Sending bytes costs no time beyond the stated delays and no energy.",
     "The gate's own computation costs no time and no energy.",
@@ -91,6 +96,8 @@ class Story:
         profiles: one row per expert (provenance of latency and energy, scope, source, errors, notes).
         warnings: sentences a planner must read.
         not_modelled: sentences.
+        radio: figures of the radio by their names in the summary; empty without one.
+        cells: one row per access point, all runs together; empty without a radio.
         n_requests: requests that arrived after warm-up, all replications together.
         wall_s: seconds of computing.
         command: what to type to get the same result.
@@ -113,6 +120,8 @@ class Story:
     profiles: pd.DataFrame
     warnings: Sequence[str] = ()
     not_modelled: Sequence[str] = NOT_MODELLED
+    radio: Mapping[str, float] = field(default_factory=dict)
+    cells: pd.DataFrame = field(default_factory=pd.DataFrame)
     seed: int
     replications: int
     duration_s: float

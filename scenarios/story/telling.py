@@ -19,10 +19,13 @@ from scenarios.files.schema import Budgets
 from scenarios.runs.replicating import Assembly
 from scenarios.runs.result import Result
 from scenarios.runs.routing import Routing
+from scenarios.runs.summary import radio_metrics_of
 from scenarios.story.provenance import caveats, errors, source
-from scenarios.story.story import ACCURACY_COLUMNS, Story, Subset
+from scenarios.story.story import ACCURACY_COLUMNS, FIXED_ACCESS, NOT_MODELLED, ON_THE_RADIO, Story, Subset
 from scenarios.verdicts.verdict import overall
 from twin.expert import Expert
+from twin.radio_tables import by_site
+from twin.tables import Tables
 
 __all__ = ["tell"]
 
@@ -48,6 +51,9 @@ def tell(result: Result, *, out: Path) -> Story:
         subset=_subset(assembly, routing) if routing else None,
         profiles=pd.DataFrame([_profile_row(e) for e in assembly.all_experts]),
         warnings=_warnings(result),
+        not_modelled=_not_modelled(tables),
+        radio=radio_metrics_of(result),
+        cells=pd.DataFrame() if tables.cells is None else by_site(tables.cells),
         seed=file.seed,
         replications=int(tables.requests["replication"].nunique()),
         duration_s=file.duration_s,
@@ -72,6 +78,11 @@ def _budgets_in_words(budgets: Budgets) -> list[str]:
     return words
 
 
+def _not_modelled(tables: Tables) -> list[str]:
+    """Return what is not modelled; with a radio, users do move."""
+    return [ON_THE_RADIO if text == FIXED_ACCESS and tables.cells is not None else text for text in NOT_MODELLED]
+
+
 def _facts(assembly: Assembly) -> list[tuple[str, str]]:
     file = assembly.file
     kinds = pd.Series([e.profile.device for e in assembly.experts]).value_counts()
@@ -86,7 +97,8 @@ def _facts(assembly: Assembly) -> list[tuple[str, str]]:
     if assembly.routing:
         facts.append(("Experts asked", f"k = {file.router.k} per request"))
         way_s = file.network.access_delay_s + file.network.lan_delay_s
-        facts.append(("Network", f"{1000 * way_s:.3g} ms each way"))
+        beyond = "" if assembly.network.radio is None else ", after the radio"
+        facts.append(("Network", f"{1000 * way_s:.3g} ms each way{beyond}"))
     return facts
 
 
