@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moe2.answers import Answers
-from moe2.fusion import fuse, likelihood, top_k
+from moe2.fusion import fuse, likelihood, softmax, top_k
 from moe2.gate import Gate
 
 TEMPERATURES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 SMOOTHINGS = (0.2, 0.3, 0.4, 0.5, 0.6)
 MIXTURE_SMOOTHING = 0.2  # of the answers in the mixture loss
+OVERFITTED = 1e-3  # nats on validation above the best epoch at which training stops and returns to that epoch
+Arrays = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +47,11 @@ def train_gate(
     recipe: Recipe | None = None,
     progress: Callable[[int, int], None] = lambda _epoch, _total: None,
 ) -> Gate:
-    """Return a gate trained on the train split; temperature, smoothing and k are chosen on validation.
+    """Return a gate trained on the train split; epoch, temperature, smoothing and k are chosen on validation.
 
-    The same answers, seed and recipe give the same bits on the same machine and torch (one thread).
+    Training stops early when the loss on validation has risen by more than 0.001 nats above its least, and the weights
+    of that best epoch are taken. The same answers, seed and recipe give the same bits on the same machine and torch
+    (one thread).
 
     Args:
         answers: needs train and validation prompts.
@@ -65,8 +69,10 @@ def train_gate(
         )
     torch = _torch()
     with _one_thread(torch):
-        arrays = _fit(torch, answers.of(train), recipe, seed, progress)
+        arrays, epochs = _fit(torch, answers.of(train), answers.of(validation), recipe, seed, progress)
+    stopped = {"stopped_after_epochs": epochs} if epochs < recipe.epochs else {}
     evidence = {
+        **stopped,
         "seed": seed,
         "recipe": asdict(recipe),
         "answers_sha256": answers.sha256,
@@ -86,10 +92,10 @@ def train_gate(
     return _tuned(raw, answers.of(validation))
 
 
-def _fit(
-    torch: Any, train: Answers, recipe: Recipe, seed: int, progress: Callable[[int, int], None]
-) -> dict[str, NDArray[np.float32]]:
-    """Return the arrays of the averaged perceptron."""
+def _fit(  # noqa: PLR0917 - in the order of what is used
+    torch: Any, train: Answers, validation: Answers, recipe: Recipe, seed: int, progress: Callable[[int, int], None]
+) -> tuple[Arrays, int]:
+    """Return the arrays of the averaged perceptron at its best epoch on validation, and that epoch."""
     random = torch.Generator().manual_seed(seed)
     x = torch.from_numpy(train.embedding * np.float32(np.sqrt(train.embedding.shape[1])))  # entries of order 1
     correct = torch.from_numpy(train.correct.astype(np.float32))  # (n, N)
@@ -101,9 +107,11 @@ def _fit(
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate)
     batches = -(-len(train) // recipe.batch)
+    steps = max(3, recipe.epochs * batches)  # torch divides by the steps of the warm-up less one
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=recipe.learning_rate, total_steps=recipe.epochs * batches, pct_start=0.1
+        optimiser, max_lr=recipe.learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps)
     )
+    least, best = np.inf, (Arrays(), 0)
     for epoch in range(1, recipe.epochs + 1):
         for rows in torch.randperm(len(train), generator=random).split(recipe.batch):
             optimiser.zero_grad()
@@ -113,7 +121,23 @@ def _fit(
             optimiser.step()
             schedule.step()
         progress(epoch, recipe.epochs)
-    return _averaged({name: weight.detach().numpy() for name, weight in weights.items()})
+        arrays = _averaged({name: weight.detach().numpy() for name, weight in weights.items()})
+        loss = _validation_loss(arrays, validation, recipe.loss)
+        if loss > least + OVERFITTED:
+            return best
+        if loss < least:
+            least, best = loss, (arrays, epoch)
+    return arrays, recipe.epochs
+
+
+def _validation_loss(arrays: Arrays, validation: Answers, loss: str) -> float:
+    """Return what training minimises, on validation and without dropout: per expert, or of the mixture of all."""
+    hidden = np.maximum(validation.embedding @ arrays["hidden_weight"] + arrays["hidden_bias"], 0)
+    odds = (hidden @ arrays["output_weight"] + arrays["output_bias"]).astype(np.float64)
+    if loss == "score":
+        return float(np.mean(np.logaddexp(0.0, odds) - validation.correct * odds))
+    right = likelihood(validation.choice, validation.gold, validation.n_options, smoothing=MIXTURE_SMOOTHING)
+    return float(-np.log((softmax(odds) * right).sum(axis=1)).mean())
 
 
 def _initial(torch: Any, random: Any, recipe: Recipe, dimensions: int, rate: Any) -> dict[str, Any]:
@@ -151,13 +175,13 @@ def _loss(torch: Any, kept: Any, logits: Any, correct: Any, right: Any) -> Any:
     return -torch.log((logits.softmax(dim=-1) * right).sum(dim=-1)).mean()
 
 
-def _averaged(weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+def _averaged(weights: Arrays) -> Arrays:
     """Return one perceptron whose output is the mean of the heads': their hidden layers side by side."""
     heads, dimensions, hidden = weights["hidden"].shape
     scale = np.float32(np.sqrt(dimensions))  # training scaled the embedding; the gate takes it as it is
     return {
         "hidden_weight": scale * weights["hidden"].transpose(1, 0, 2).reshape(dimensions, heads * hidden),
-        "hidden_bias": weights["hidden_bias"].reshape(heads * hidden),
+        "hidden_bias": weights["hidden_bias"].reshape(heads * hidden).copy(),  # training goes on in place
         "output_weight": weights["output"].reshape(heads * hidden, -1) / np.float32(heads),
         "output_bias": weights["output_bias"].mean(axis=(0, 1)),
     }

@@ -187,3 +187,30 @@ def test_training_without_torch_names_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'moe2-twin\[gate\]'"):
         train_gate(sample_answers())
+
+
+def test_training_stops_when_the_loss_on_validation_rises():
+    """Trained far too long on few prompts, the gate is that of an earlier epoch and better on prompts never seen."""
+    answers = bundled_answers()
+    rows = np.concatenate([answers.rows("train")[:500], answers.rows("validation")[:500]])
+    few, unseen = answers.of(rows), answers.of(answers.rows("validation")[500:])
+    eager = Recipe(heads=2, hidden=64, dropout=0.0, weight_decay=0.0, epochs=30, learning_rate=3e-3)
+
+    def loss(gate):
+        odds = gate.log_odds(unseen.embedding).astype(float)
+        return np.mean(np.logaddexp(0.0, odds) - unseen.correct * odds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moe2.training.OVERFITTED", np.inf)
+        overfitted = train_gate(few, recipe=eager)
+    stopped = train_gate(few, recipe=eager)
+    assert "stopped_after_epochs" not in overfitted.evidence
+    assert stopped.evidence["stopped_after_epochs"] < 10
+    assert loss(stopped) < loss(overfitted) - 0.02
+
+
+def test_a_table_smaller_than_a_batch_can_be_trained_on():
+    """One batch and few epochs: the schedule of the learning rate has fewer steps than its warm-up wants."""
+    answers = sample_answers(60)
+    for epochs in (1, 2, 10):
+        assert train_gate(answers, recipe=replace(QUICK, epochs=epochs)).models == answers.models
