@@ -1,6 +1,7 @@
 """Composed profiles: latency from kernel tables, energy from power figures of another source."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -9,16 +10,20 @@ from calibration.architectures import Architecture
 from calibration.costs import Costs, Decode, Prefill
 from calibration.evidence import coefficients, fit_evidence, noise, rounded, source_evidence
 from calibration.fit import Fit, fit_relative, prefill_terms
+from calibration.iterations import compose_iterations, knee_misfits
 from calibration.profile import Profile, Provenance
 from calibration.recordings import Source
 from calibration.sources.llamabench import Speeds
-from calibration.sources.vllm_kernels import KernelTables
+from calibration.sources.vllm_kernels import KernelTables, read_kernel_tables
 
 PROMPTS = tuple(np.unique(np.round(64 * 2 ** (np.arange(57) / 8)).astype(int)).tolist())
 """Prompt lengths 64 … 8192 that the prefill is fitted on: eight to a doubling, so that all sizes weigh alike."""
 MOST_SEQUENCES = 64
 MOST_CONTEXT = 65_536
 """Decode iterations beyond these do not fit the memory of a 24 GB card beside an 8B model and are left out."""
+TOKEN_BUDGET = 2048
+"""Tokens of one iteration, vLLM's own default for such a card and the most that the tables hold."""
+LEAST_GAIN = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ def assumed_power(
 
 
 def composed_profile(
-    tables: KernelTables,
+    files: tuple[Path, Path, Path],
     architecture: Architecture,
     *,
     device: str,
@@ -67,10 +72,12 @@ def composed_profile(
     speeds: Speeds | None = None,
     speeds_of: tuple[str, str, str] = ("", "", ""),
 ) -> Profile:
-    """Return the profile of the tables' model on a device; without `power` its energies are unknown.
+    """Return the profile of a model on a device from its tables dense, attention and per sequence.
 
-    `speeds_of` names device, model and quantisation of the llama.cpp figures to show beside.
+    Without `power` its energies are unknown. `speeds_of` names device, model and quantisation of the llama.cpp figures
+    to show beside.
     """
+    tables = read_kernel_tables(*files)
     prefill, prefill_evidence = _fit_prefill(tables, architecture.layers)
     decode, decode_evidence = _fit_decode(tables, architecture.layers)
     base, per_sequence, per_context_token = coefficients(decode)
@@ -80,6 +87,7 @@ def composed_profile(
         per_sequence=per_sequence,
         per_context_token=per_context_token,
     )
+    knee_tokens, knee_evidence = _knee(files, architecture.layers, seconds)
     prefill_j, decode_j, power_evidence = _joules(seconds, power)
     return Profile(
         name=f"{device}/{architecture.name}/{quantization}",
@@ -92,7 +100,7 @@ def composed_profile(
         energy_scope="gpu",
         context_tokens=architecture.context_tokens,
         seconds=seconds,
-        knee_tokens=0,
+        knee_tokens=knee_tokens,
         prefill_j=prefill_j,
         decode_j=decode_j,
         idle_w=None if power is None else rounded(power.idle_w),
@@ -102,6 +110,7 @@ def composed_profile(
             **_origin(tables, architecture.layers),
             "prefill_s": prefill_evidence,
             "decode_s": decode_evidence,
+            "knee": knee_evidence,
             "energy": power_evidence,
             "llama_cpp_beside": [] if speeds is None else _beside(seconds, speeds, speeds_of),
             "caveats": list(_CAVEATS),
@@ -153,6 +162,22 @@ def _fit_decode(tables: KernelTables, layers: int) -> tuple[Fit, dict[str, Any]]
         by="sequences",
         refused=[{"n": int((~kept).sum()), "reason": reason}],
     )
+
+
+def _knee(files: tuple[Path, Path, Path], layers: int, seconds: Costs) -> tuple[int, dict[str, Any]]:
+    """Return the knee by which the fitted costs say the timed iterations best; 0 unless it is clearly better."""
+    timed = compose_iterations(*files, layers=layers)
+    kept = timed.within(max_batch=MOST_SEQUENCES, token_budget=TOKEN_BUDGET, kv_capacity_tokens=MOST_CONTEXT)
+    misfits = knee_misfits(kept, seconds)
+    best = min(misfits, key=lambda knee: (misfits[knee], knee))
+    clear = misfits[best] < (1 - LEAST_GAIN) * misfits[0]
+    return best if clear else 0, {
+        "n": len(kept.seconds),
+        "method": "costs as fitted above; mean |composed / predicted - 1| of decode, prompt and mixed iterations, "
+        f"kinds weighing alike, by the knee; 0 unless another is {LEAST_GAIN:.0%} better. Only the scheduler "
+        "`chunked` uses it",
+        "mean_misfits": {str(knee): rounded(misfit) for knee, misfit in misfits.items()},
+    }
 
 
 def _joules(seconds: Costs, power: AssumedPower | None) -> tuple[Prefill | None, Decode | None, dict[str, Any]]:

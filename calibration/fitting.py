@@ -1,6 +1,6 @@
 """Fitting of recordings to profiles: files are recognised by their header, profiles written as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,12 @@ from calibration.composed import composed_profile
 from calibration.measured import measured_profile
 from calibration.profile import Profile, file_name, write_profile
 from calibration.recordings import Decodes, Prefills
-from calibration.sources import edgereasoning, vllm_kernels
+from calibration.session_profile import session_profile
+from calibration.sessions import Sessions, read_sessions
+from calibration.sources import edgereasoning, iiswc26, splitwise, vllm_kernels
+from calibration.sources.aiperf import read_aiperf
 from calibration.sources.csv_table import read_header
+from calibration.sources.llama_bench import read_llama_bench
 
 FORMATS: dict[str, frozenset[str]] = {
     "EdgeReasoning prefill": frozenset(edgereasoning.PREFILL_COLUMNS),
@@ -23,6 +27,11 @@ FORMATS: dict[str, frozenset[str]] = {
 }
 _PAIR = ("EdgeReasoning prefill", "EdgeReasoning decode")
 _TRIPLE = ("vLLM dense kernels", "vLLM attention kernels", "vLLM per-sequence kernels")
+SWEEPS: dict[str, tuple[Mapping[str, Any], Callable[[Path], list[Sessions]]]] = {
+    "IISWC26 chat sweep": (iiswc26.COLUMNS, iiswc26.read_chat_sweep),
+    "Splitwise performance model": (splitwise.COLUMNS, splitwise.read_performance_model),
+}
+"""Files that hold many experts, by the columns that tell them, and what reads them."""
 QUANTITIES = ("prefill_s", "decode_s", "prefill_j", "decode_j")
 
 
@@ -57,6 +66,48 @@ def fit_recording(
     for profile in profiles:
         write_profile(profile, out / file_name(profile.name))
     return profiles
+
+
+def read_recorded(
+    paths: Sequence[Path], *, device: str | None = None, model: str | None = None
+) -> list[Sessions] | None:
+    """Return recorded sessions from any tool that records requests, one for each expert; None for other files.
+
+    These are folders of `moe2 calibrate`, `llama-bench -o json`, AIPerf's profile_export.jsonl (which names neither
+    device nor model), the IISWC26 sweep and Splitwise's performance model.
+    """
+    if paths and all(path.is_dir() for path in paths):
+        return [read_sessions(paths)]
+    if not paths or paths[0].is_dir():
+        return None
+    path, *more = paths
+    readers = {kind: reader for kind, (columns, reader) in SWEEPS.items() if _has_columns(path, columns)}
+    if path.suffix not in {".json", ".jsonl"} and not readers:
+        return None
+    if more:
+        raise ValueError(f"{path}: give one such file at a time, found {len(paths)}")
+    if readers:
+        (reader,) = readers.values()
+        return reader(path)
+    if path.suffix == ".json":
+        return [read_llama_bench(path)]
+    if device is None or model is None:
+        raise ValueError(f"{path}: AIPerf's records name neither device nor model; give --device and --model")
+    return [read_aiperf(path, device=device, model=model)]
+
+
+def fit_sessions(
+    sessions: Sessions, *, device: str | None = None, model: str | None = None, quantization: str | None = None
+) -> Profile:
+    """Return the profile of sessions, named by device, model and label (a sweep has several of one quantisation).
+
+    What is given stands for what the recording tells; bf16 where neither tells a quantisation.
+    """
+    manifest = sessions.manifest
+    weights = quantization or manifest["runtime"].get("quantization") or "bf16"
+    label = manifest.get("label") or weights
+    named = f"{device_slug(device or str(manifest['device']))}/{model or _stem(manifest['model'])}/{label}"
+    return session_profile(sessions, name=named, quantization=weights)
 
 
 def fit_edgereasoning(prefill: Path, decode: Path) -> list[Profile]:
@@ -106,6 +157,16 @@ def device_slug(device: str) -> str:
     return "-".join(word for word in device.lower().split() if word not in makers)
 
 
+def _has_columns(path: Path, columns: Mapping[str, Any]) -> bool:
+    return path.suffix in {".csv", ".gz"} and path.is_file() and set(columns) <= set(read_header(path))
+
+
+def _stem(model: Any) -> str:
+    """Return a short name of a model: of a file its stem, of any other name all behind its last slash."""
+    path = Path(str(model))
+    return (path.stem if path.suffix in {".gguf", ".bin", ".safetensors"} else path.name).lower()
+
+
 def _recognised(paths: Sequence[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in paths:
@@ -126,9 +187,12 @@ def _fit_kernels(paths: Sequence[Path], *, device: str | None, model: str | None
     if device is None or model is None:
         raise ValueError(f"{dense}: kernel tables name neither their device nor their model; give both")
     architecture = architecture_of(model)
-    tables = vllm_kernels.read_kernel_tables(dense, attention, per_sequence)
     return composed_profile(
-        tables, architecture, device=device_slug(device), device_name=device, quantization=quantization
+        (dense, attention, per_sequence),
+        architecture,
+        device=device_slug(device),
+        device_name=device,
+        quantization=quantization,
     )
 
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from calibration.costs import Costs
 from calibration.evidence import coefficients
 from calibration.fit import Fit, fit_relative
-from calibration.sources.csv_table import Kind, read_table
+from calibration.sources.csv_table import read_table
 from calibration.sources.vllm_kernels import (
     ATTENTION_COLUMNS,
     DECODER_LAYER,
-    DENSE_COLUMNS,
     HEADS,
     ONCE,
-    PER_SEQUENCE_COLUMNS,
+    dense_curves,
+    head_curves,
 )
 
 Floats = NDArray[np.float64]
@@ -72,10 +72,7 @@ def compose_iterations(dense: Path, attention: Path, per_sequence: Path, *, laye
     """
     rows = read_table(attention, ATTENTION_COLUMNS)
     chunk, sequences = rows["prefill_chunk"].astype(np.float64), rows["n_decode"].astype(np.float64)
-    by_tokens, by_sequences = (
-        _curves(dense, DENSE_COLUMNS, "tokens"),
-        _curves(per_sequence, PER_SEQUENCE_COLUMNS, "sequences"),
-    )
+    by_tokens, by_sequences = dense_curves(dense), head_curves(per_sequence)
     tokens, heads = chunk + sequences, sequences + (chunk > 0)
     around_s = np.zeros(len(tokens))
     for name in HEADS:
@@ -114,17 +111,12 @@ def fit_iterations(iterations: Iterations) -> IterationFit:
     )
 
 
-def _curves(path: Path, columns: dict[str, Kind], size: str) -> dict[str, tuple[Floats, Floats]]:
-    """Return (sizes, seconds) of each kernel."""
-    table = read_table(path, columns)
-    curves = {}
-    for name in (*DECODER_LAYER, *ONCE) if size == "tokens" else HEADS:
-        own = table["layer"] == name
-        if not own.any():
-            raise ValueError(f"{path}: no rows for the kernel {name!r}")
-        order = np.argsort(table[size][own], kind="stable")
-        curves[name] = (table[size][own][order].astype(np.float64), table["time_us"][own][order] / 1e6)
-    return curves
+def knee_misfits(iterations: Iterations, costs: Costs) -> dict[int, float]:
+    """Return the mean relative misfit of costs that are known, by the knee tried; kinds of iteration weigh alike."""
+    balanced = iterations.rows(_balanced(iterations))
+    _, linear, square = costs.prefill
+    known = np.array([costs.base, costs.per_sequence or 0.0, costs.per_context_token, linear, square])
+    return {knee: float(np.mean(np.abs(balanced.seconds / (_terms(balanced, knee) @ known) - 1.0))) for knee in KNEES}
 
 
 def _balanced(iterations: Iterations) -> NDArray[np.intp]:

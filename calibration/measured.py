@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from calibration.architectures import architectures
 from calibration.costs import Costs, Decode, Prefill
-from calibration.evidence import coefficients, fit_evidence, noise, rounded, source_evidence
+from calibration.evidence import coefficients, fit_evidence, noise, rounded, source_evidence, tile_evidence
 from calibration.fit import Fit, decode_terms, fit_relative, prefill_terms
 from calibration.profile import Profile, Provenance
 from calibration.recordings import Decodes, Prefills, Recording, rows
@@ -99,7 +99,8 @@ def _fit_prefill_s(prefills: Prefills) -> tuple[Fit, dict[str, Any]]:
     terms = prefill_terms(prefills.prompt_tokens)
     fit = _fit(terms, prefills.seconds, prefills, "prefill seconds")
     lengths = {"prompt_tokens": prefills.prompt_tokens}
-    return fit, fit_evidence(fit, terms, prefills.seconds, names=_PREFILL_NAMES, lengths=lengths, by="prompt_tokens")
+    evidence = fit_evidence(fit, terms, prefills.seconds, names=_PREFILL_NAMES, lengths=lengths, by="prompt_tokens")
+    return fit, {**evidence, "tile": tile_evidence(prefills.prompt_tokens, prefills.seconds)}
 
 
 def _fit_decode_s(decodes: Decodes) -> tuple[Fit, dict[str, Any]]:

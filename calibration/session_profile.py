@@ -20,7 +20,7 @@ from calibration.fit import Fit, Floats, decode_terms, fit_relative, prefill_ter
 from calibration.observed import of_sessions
 from calibration.profile import Profile, Provenance, Scope
 from calibration.session_energy import session_joules
-from calibration.sessions import Sessions, batches_of, cells_of, check_growth
+from calibration.sessions import Sessions, cells_of, check_growth
 
 _AT_ONCE = "the whole answer came at once: its decoding has no duration"
 
@@ -104,7 +104,7 @@ def _decode_s(sessions: Sessions) -> tuple[Fit, Decode, dict[str, Any]]:
     names = ("iterations", "context tokens summed over iterations")
     evidence = fit_evidence(fit, terms, seconds, names=names, lengths=lengths, by="prompt_tokens", refused=refused)
     evidence |= spread_evidence(terms, seconds, cells["session"])
-    batches = batches_of(sessions.requests)
+    batches = sessions.batches
     base, per_context_token = coefficients(fit)
     if batches["n_sequences"].nunique() < 1:
         return (

@@ -20,6 +20,7 @@ _LEAST_GROWTH = 1.2
 _LEAST_SPAN = 8
 LEAST_STEPS = 4
 """Decode iterations per sequence of a batch below which its window is more of a crowd at the door than of a batch."""
+BATCHES = ["n_iterations", "n_sequences", "context_tokens", "seconds"]
 JOULES = ["session", "asked_prompt_tokens", "asked_output_tokens", "n_sequences", "joules"]
 
 
@@ -27,7 +28,8 @@ JOULES = ["session", "asked_prompt_tokens", "asked_output_tokens", "n_sequences"
 class Sessions:
     """Sessions of one model on one device.
 
-    `requests` are good ones with ttft_s and decode_s. `prefill_j` and `decode_j` are frames with the columns JOULES:
+    `requests` are good ones with ttft_s and decode_s, `batches` what is known of decode iterations side by side, with
+    the columns BATCHES. `prefill_j` and `decode_j` are frames with the columns JOULES:
     of one prompt, and of the decoding of all sequences side by side after their first tokens. `idle_w` is of the
     loaded device. `refused` has one entry per reason, with how many rows it cost; `missing` names cells that were
     planned and not measured; `record` is what else belongs into the evidence.
@@ -36,6 +38,7 @@ class Sessions:
     source: Source
     manifest: dict[str, Any]
     requests: pd.DataFrame
+    batches: pd.DataFrame
     prefill_j: pd.DataFrame
     decode_j: pd.DataFrame
     idle_w: float | None
@@ -43,6 +46,11 @@ class Sessions:
     missing: tuple[str, ...] = ()
     correction: Correction | None = None
     record: dict[str, Any] | None = None
+
+
+def no_batches() -> pd.DataFrame:
+    """Return an empty frame of batches, of a recording of lone sequences."""
+    return pd.DataFrame(columns=BATCHES)
 
 
 def no_joules() -> pd.DataFrame:
@@ -80,6 +88,7 @@ def read_sessions(folders: Sequence[Path]) -> Sessions:
         source=Source(file=folders[0].name, sha256=str(manifests[0].get("model_sha256") or "not told")),
         manifest=manifests[0],
         requests=good,
+        batches=batches_of(good),
         prefill_j=prefill_j,
         decode_j=decode_j,
         idle_w=_loaded_idle_w(idle),
@@ -213,7 +222,7 @@ def cells_of(requests: pd.DataFrame, column: str) -> pd.DataFrame:
 def batches_of(requests: pd.DataFrame) -> pd.DataFrame:
     """Return what side-by-side requests say of decode iterations with all of them running.
 
-    Columns: n_iterations, n_sequences, context_tokens (mean, summed over sequences), seconds. The span is from the
+    Columns: BATCHES, context_tokens the mean, summed over sequences. The span is from the
     last first token to the first finish, when no prompt is processed; iterations are chunks of it, scaled to tokens.
     """
     rows = []
@@ -227,4 +236,4 @@ def batches_of(requests: pd.DataFrame) -> pd.DataFrame:
             before = [np.sum(np.asarray(chunks) <= begin_s) for chunks in batch["chunk_s"]]
             context = float(np.sum(batch["prompt_tokens"] + np.array(before) * per_chunk)) + n * iterations / 2
             rows.append((iterations, n, context, float(end_s - begin_s)))
-    return pd.DataFrame(rows, columns=["n_iterations", "n_sequences", "context_tokens", "seconds"])
+    return pd.DataFrame(rows, columns=BATCHES)

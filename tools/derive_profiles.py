@@ -3,8 +3,8 @@
 Usage: MOE2_DATA=/path/to/data python tools/derive_profiles.py [--out FOLDER]
 
 Measured (Jetson AGX Orin 64GB) and composed (RTX 4090) profiles first; then, on each device, every other model of
-the pool scaled from the nearest of them; and the composed profile of an engine on the RTX PRO 6000. The same inputs
-give the same bytes.
+the pool scaled from the nearest of them; measured profiles of the Jetson AGX Orin 32GB; and the composed profile of an
+engine on the RTX PRO 6000. The same inputs give the same bytes.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from pathlib import Path
 from calibration.architectures import Architecture, architecture_of
 from calibration.composed import AssumedPower, assumed_power, composed_profile
 from calibration.engine import engine_profile
-from calibration.fitting import fit_edgereasoning
+from calibration.fitting import fit_edgereasoning, fit_sessions
 from calibration.profile import Profile, file_name, write_profile
 from calibration.sources.edgereasoning import read_decodes, read_prefills
+from calibration.sources.iiswc26 import read_chat_sweep
 from calibration.sources.llamabench import read_speeds
 from calibration.sources.power_bench import idle_and_busy_w, read_kernel_span, read_nvml
-from calibration.sources.vllm_kernels import read_kernel_tables
 from calibration.transfer import nearest, scaled_profile, transfer_errors
 
 POOL = (
@@ -32,6 +32,13 @@ POOL = (
     "yi-6b-chat",
     "llama-2-13b",
 )
+ORIN_32 = (
+    ("llama-3.1-8b", "llamacpp-q4_k_m"),
+    ("llama-3.2-1b", "llamacpp-q4_k_m"),
+    ("llama-3.2-1b", "llamacpp-q8_0"),
+    ("llama-3.2-1b", "trtllm-fp16"),
+)
+"""Experts of the 32GB board whose rows name it and whose left-out errors are at most 5 % (prefill) and 2 % (decode)."""
 RTX_4090_BYTES = 24 * 2**30
 USABLE_SHARE = 0.9  # what vLLM takes of a card's memory unless told otherwise
 RTX_4090_LIMIT_W = 450.0
@@ -61,13 +68,22 @@ def orin_profiles(measurements: Path) -> list[Profile]:
     return [*measured.values(), *scaled]
 
 
+def orin_32_profiles(measurements: Path) -> list[Profile]:
+    """Return measured profiles of the 32GB board: of the sweep's experts those in ORIN_32, which fit well."""
+    sweep = read_chat_sweep(measurements / "iiswc26_agx_orin32_chat_sweep.csv.gz")
+    chosen = [s for s in sweep if (s.manifest["model"], s.manifest["label"]) in ORIN_32]
+    return [fit_sessions(sessions) for sessions in chosen]
+
+
 def rtx_4090_profiles(data: Path, orin: list[Profile]) -> list[Profile]:
     """Return the composed profile of the 4090, then the models of the pool that fit its memory, scaled from it."""
     measurements = data / "measurements"
     source = architecture_of("llama-3.1-8b-instruct")
-    parts = ("dense", "attention", "per_sequence")
+    dense, attention, per_sequence = (
+        measurements / f"vllm_rtx4090_llama31_8b_{part}.csv.gz" for part in ("dense", "attention", "per_sequence")
+    )
     composed = composed_profile(
-        read_kernel_tables(*(measurements / f"vllm_rtx4090_llama31_8b_{part}.csv.gz" for part in parts)),
+        (dense, attention, per_sequence),
         source,
         device="rtx-4090",
         device_name="NVIDIA GeForce RTX 4090",
@@ -130,7 +146,12 @@ def main() -> None:
     orin = orin_profiles(Path(folder) / "measurements")
     out.mkdir(parents=True, exist_ok=True)
     engine = rtx_pro_6000_profile(Path(folder) / "measurements")
-    for profile in [*orin, *rtx_4090_profiles(Path(folder), orin), engine]:
+    for profile in [
+        *orin,
+        *orin_32_profiles(Path(folder) / "measurements"),
+        *rtx_4090_profiles(Path(folder), orin),
+        engine,
+    ]:
         write_profile(profile, out / file_name(profile.name))
         print(out / file_name(profile.name))
 

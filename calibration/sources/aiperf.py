@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.session.store import Store
-from calibration.sessions import Sessions, no_joules
+from calibration.sessions import Sessions, no_batches, no_joules
 from calibration.sources.csv_table import source_of
 
 _FORMULAS = {"ttft_s": "metrics.time_to_first_token", "decode_s": "metrics.request_latency - time_to_first_token"}
@@ -50,6 +50,7 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
             "formulas": _FORMULAS,
         },
         requests=frame,
+        batches=no_batches(),
         prefill_j=no_joules(),
         decode_j=no_joules(),
         idle_w=None,

@@ -15,16 +15,23 @@ from numpy.typing import NDArray
 
 from calibration.recordings import Source
 
-Kind = Literal["text", "integer", "number", "number or blank"]
-"""What a column holds; a blank number becomes NaN, never 0."""
+Kind = Literal["text", "text or blank", "integer", "number", "number or blank"]
+"""What a column holds; a blank number becomes NaN, never 0, a blank text stays empty."""
 
 _MEANINGS: dict[Kind, str] = {
     "text": "text that is not empty",
+    "text or blank": "text",
     "integer": "a whole number of at least 0",
     "number": "a finite number",
     "number or blank": "a finite number or nothing",
 }
-_DTYPES: dict[Kind, type] = {"text": str, "integer": np.int64, "number": np.float64, "number or blank": np.float64}
+_DTYPES: dict[Kind, type] = {
+    "text": str,
+    "text or blank": str,
+    "integer": np.int64,
+    "number": np.float64,
+    "number or blank": np.float64,
+}
 
 
 def read_header(path: Path) -> tuple[str, ...]:
@@ -84,7 +91,7 @@ def _place(path: Path, name: str, header: list[str]) -> int:
 
 def _cell(where: str, text: str, kind: Kind) -> str | int | float:
     text = text.strip()
-    if kind == "text" and text:
+    if (kind == "text" and text) or kind == "text or blank":
         return text
     if kind == "integer" and text.isascii() and text.isdigit() and len(text) < 16:
         return int(text)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.sessions import Sessions, no_joules
+from calibration.sessions import Sessions, no_batches, no_joules
 from calibration.sources.csv_table import source_of
 
 
@@ -31,6 +31,7 @@ def read_llama_bench(path: Path) -> Sessions:
         source=source_of(path),
         manifest=_manifest(first),
         requests=pd.DataFrame(rows),
+        batches=no_batches(),
         prefill_j=no_joules(),
         decode_j=no_joules(),
         idle_w=None,

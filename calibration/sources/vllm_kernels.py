@@ -101,8 +101,8 @@ def read_kernel_tables(dense: Path, attention: Path, per_sequence: Path) -> Kern
     )
     return KernelTables(
         sources=tuple(source_of(path) for path in (dense, attention, per_sequence)),
-        dense=_curves(dense, DENSE_COLUMNS, "tokens", (*DECODER_LAYER, *ONCE)),
-        per_sequence=_curves(per_sequence, PER_SEQUENCE_COLUMNS, "sequences", HEADS),
+        dense=dense_curves(dense),
+        per_sequence=head_curves(per_sequence),
         prefill_chunk=chunks,
         prefill_context=contexts,
         prefill_attention_s=grid,
@@ -110,6 +110,16 @@ def read_kernel_tables(dense: Path, attention: Path, per_sequence: Path) -> Kern
         decode_context=table["kv_decode"][decode].astype(np.float64),
         decode_attention_s=seconds[decode],
     )
+
+
+def dense_curves(path: Path) -> dict[str, tuple[Floats, Floats]]:
+    """Return tokens and seconds of every dense kernel; ValueError names one that was never timed."""
+    return _curves(path, DENSE_COLUMNS, "tokens", (*DECODER_LAYER, *ONCE))
+
+
+def head_curves(path: Path) -> dict[str, tuple[Floats, Floats]]:
+    """Return sequences and seconds of output layer and sampler; ValueError names one that was never timed."""
+    return _curves(path, PER_SEQUENCE_COLUMNS, "sequences", HEADS)
 
 
 def _curves(

@@ -181,20 +181,22 @@ def fit_(  # noqa: PLR0917 - the command line's options
     """Fit the cost models of recordings and write a profile for each model.
 
     Reads folders of `moe2 calibrate`, the pair of EdgeReasoning files (prefill and decode), the three vLLM kernel
-    tables (dense, attention, per sequence), the output of `llama-bench -o json`, or AIPerf's profile_export.jsonl
-    (with --device and --model), recognised by their headers and names.
+    tables (dense, attention, per sequence), the output of `llama-bench -o json`, AIPerf's profile_export.jsonl
+    (with --device and --model), the IISWC26 sweep or Splitwise's performance model, recognised by their headers and
+    names.
 
     Example: moe2 fit prefill.csv decode.csv --out profiles
     """
-    from calibration.fitting import fit_recording, fit_summary
+    from calibration.fitting import fit_recording, fit_summary, read_recorded
     from scenarios.commands.terminal import print_fits
 
     with bad_input():
-        sessions = _sessions(recordings, device, model)
-        if sessions is None:
+        recorded = read_recorded(recordings, device=device, model=model)
+        if recorded is None:
             found = fit_recording(recordings, out, device=device, model=model, quantization=quantization or "bf16")
         else:
-            found = [_fit_sessions(sessions, out, (device, model, quantization), correction, draw=figure)]
+            told = {"device": device, "model": model, "quantization": quantization}
+            found = _fit_experts(recorded, out, told, correction, draw=figure)
     print_fits(fit_summary(found))
     for profile in found:
         for row in profile.evidence.get("refused_rows", ()):
@@ -207,30 +209,39 @@ def fit_(  # noqa: PLR0917 - the command line's options
     print(f"{len(found)} profiles in {out}")
 
 
-def _fit_sessions(
-    sessions: Sessions,
-    out: Path,
-    told: tuple[str | None, str | None, str | None],
-    correction: str | None,
-    *,
-    draw: bool,
+def _fit_experts(
+    recorded: list[Sessions], out: Path, told: dict[str, str | None], correction: str | None, *, draw: bool
+) -> list[Profile]:
+    """Fit each expert of a recording; of several, those that cannot be fitted are told and left out."""
+    found = []
+    for sessions in recorded:
+        try:
+            found.append(_fit_one(sessions, out, told, correction, draw=draw))
+        except ValueError as error:  # noqa: PERF203 - an expert takes seconds
+            if len(recorded) == 1:
+                raise
+            name = "/".join(str(sessions.manifest.get(key)) for key in ("device", "model", "label"))
+            print(f"refused: {name}, {error}")
+    if not found:
+        raise ValueError(f"{recorded[0].source.file}: no expert of it can be fitted")
+    return found
+
+
+def _fit_one(
+    sessions: Sessions, out: Path, told: dict[str, str | None], correction: str | None, *, draw: bool
 ) -> Profile:
-    """Fit and write one profile, with its figure; `told` are device, model and quantisation of the command line."""
+    """Fit and write one profile, with its figure."""
     from dataclasses import replace
 
-    from calibration.fitting import device_slug
+    from calibration.fitting import fit_sessions
     from calibration.meters.corrections import correction_named
     from calibration.profile import file_name, write_profile
-    from calibration.session_profile import session_profile
 
-    device, model, quantization = told
     if correction is not None and sessions.correction is None:
         asked = correction_named(correction)
         asked.check(str(sessions.manifest["meter"]["name"]))
         sessions = replace(sessions, correction=asked)
-    weights = quantization or sessions.manifest["runtime"].get("quantization") or "bf16"
-    named = device_slug(device or str(sessions.manifest["device"])), model or _stem(sessions.manifest["model"])
-    profile = session_profile(sessions, name=f"{named[0]}/{named[1]}/{weights}", quantization=weights)
+    profile = fit_sessions(sessions, **told)
     out.mkdir(parents=True, exist_ok=True)
     write_profile(profile, out / file_name(profile.name))
     if draw:
@@ -308,35 +319,9 @@ def profiles_validate(paths: Annotated[list[Path], typer.Argument(help="Profile 
             print(f"{path}: valid, {read_profile(path).name}")
 
 
-def _sessions(recordings: list[Path], device: str | None, model: str | None) -> Sessions | None:
-    """Return recorded sessions from any tool that records requests; None for other kinds of file."""
-    from calibration.sessions import read_sessions
-    from calibration.sources.aiperf import read_aiperf
-    from calibration.sources.llama_bench import read_llama_bench
-
-    if all(path.is_dir() for path in recordings):
-        return read_sessions(recordings)
-    (path, *more) = recordings
-    if path.suffix not in {".json", ".jsonl"}:
-        return None
-    if more:
-        raise ValueError(f"{path}: give one such file at a time, found {len(recordings)}")
-    if path.suffix == ".json":
-        return read_llama_bench(path)
-    if device is None or model is None:
-        raise ValueError(f"{path}: AIPerf's records name neither device nor model; give --device and --model")
-    return read_aiperf(path, device=device, model=model)
-
-
 def _words(joined: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in joined.split(",") if word.strip())
 
 
 def _shown(value: Any) -> str:
     return "not known" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _stem(model: Any) -> str:
-    """Return a short name of a model: of a file its stem, of a name that only holds dots all of it."""
-    path = Path(str(model))
-    return (path.stem if path.suffix in {".gguf", ".bin", ".safetensors"} else path.name).lower()

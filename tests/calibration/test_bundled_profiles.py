@@ -26,7 +26,7 @@ def test_every_model_of_the_pool_has_a_profile_where_it_fits():
     names = set(bundled_profiles())
     assert {f"agx-orin-64gb/{model}/fp16" for model in POOL} <= names
     assert {f"rtx-4090/{model}/bf16" for model in POOL - {"llama-2-13b"}} <= names
-    assert len(names) == 8 + 7 + 3 + 1  # an engine on the RTX PRO 6000
+    assert len(names) == 8 + 7 + 3 + 1 + 4  # an engine on the RTX PRO 6000, four experts on the Orin 32GB
 
 
 @pytest.mark.parametrize("name", bundled_profiles())
@@ -35,11 +35,18 @@ def test_a_profile_says_where_it_comes_from(name, tmp_path):
     profile = find_profile(name, tmp_path)
     latency, energy = profile.provenance.latency, profile.provenance.energy
     assert profile.context_tokens == architecture_of(profile.model).context_tokens
-    if "deepseek" in name:
+    if name.startswith("agx-orin-32gb"):
+        assert (latency, energy) == ("measured", "measured")
+        assert profile.evidence["prefill_s"]["left_out"]["median_abs_error"] < 0.05
+        assert profile.evidence["decode_s"]["left_out"]["median_abs_error"] < 0.02
+        assert profile.evidence["joules_as_recorded"]["module_over_recorded"][0] < 1  # a rail may be in it twice
+        assert profile.decode_j is not None
+    elif "deepseek" in name:
         assert (latency, energy) == ("measured", "measured")
         assert profile.evidence["decode_s"]["left_out"]["median_abs_error"] < 0.02
     elif name == "rtx-4090/llama-3.1-8b-instruct/bf16":
         assert (latency, energy) == ("composed", "assumed")
+        assert profile.knee_tokens > 0
     elif name.startswith("rtx-pro-6000"):
         assert (latency, profile.joules) == ("composed", None)
         assert profile.knee_tokens > 0
@@ -48,7 +55,8 @@ def test_a_profile_says_where_it_comes_from(name, tmp_path):
         assert (latency, energy) == ("scaled", "assumed" if name.startswith("rtx") else "scaled")
         assert len(profile.evidence["transfer_errors"]) == 3
     assert (profile.seconds.per_sequence is None) == name.startswith("agx-orin")
-    assert (profile.joules is None) == ("1.5b" in name or name.startswith("rtx-pro-6000"))
+    unmetered = "1.5b" in name or name.startswith(("rtx-pro-6000", "agx-orin-32gb"))  # prefills too short to meter
+    assert (profile.joules is None) == unmetered
 
 
 def test_larger_models_are_slower_on_the_same_device(tmp_path):

@@ -44,7 +44,7 @@ def test_an_iteration_is_the_sum_of_its_kernels(files):
 def test_a_composed_profile_gives_back_the_tables(files):
     """Tables that are linear in B and C are fitted exactly: d, e and f follow from the kernels by hand."""
     profile = composed_profile(
-        read_kernel_tables(*files),
+        files,
         architecture_of("llama-3.1-8b-instruct"),
         device="gpu",
         device_name="A GPU",
@@ -67,7 +67,7 @@ def test_assumed_energy_is_power_times_time_and_states_its_range(files):
     assert power.decode_w == (200.0, 275.0, 350.0)
     assert power.prefill_w == (275.0, 350.0, 450.0)
     profile = composed_profile(
-        read_kernel_tables(*files),
+        files,
         architecture_of("llama-3.1-8b-instruct"),
         device="gpu",
         device_name="A GPU",
@@ -106,3 +106,24 @@ def test_kernels_of_a_4090_stay_below_a_served_iteration(data):
     B, C, seconds = tables.decodes(layers=32)
     alone_s = seconds[(B == 1) & (C == 512)].item()
     assert 0.7 < alone_s * 54.84 < 1.0
+
+
+def test_the_knee_of_a_4090_is_told_from_its_tables(data):
+    """A prompt within the knee rides along with the weights: the timed iterations are said clearly better with it.
+
+    By hand: 16 to 128 prompt tokens take little longer than a lone decode, as they read the same weights; from the
+    knee on they take at least half the linear cost more.
+    """
+    parts = ("dense", "attention", "per_sequence")
+    files = [data / "measurements" / f"vllm_rtx4090_llama31_8b_{part}.csv.gz" for part in parts]
+    profile = composed_profile(
+        files, architecture_of("llama-3.1-8b-instruct"), device="gpu", device_name="A GPU", quantization="bf16"
+    )
+    tables = read_kernel_tables(*files)
+    knee, linear = profile.knee_tokens, profile.seconds.prefill[1]
+    assert 64 <= knee <= 512
+    within = (tables.prefill_s(128, 32) - tables.prefill_s(16, 32)) / 112
+    beyond = (tables.prefill_s(1024, 32) - tables.prefill_s(512, 32)) / 512
+    assert within < 0.5 * linear < beyond
+    misfits = {int(tried): found for tried, found in profile.evidence["knee"]["mean_misfits"].items()}
+    assert misfits[knee] == min(misfits.values()) < 0.9 * misfits[0]

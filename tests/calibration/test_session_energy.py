@@ -17,7 +17,7 @@ from calibration.session.plan import Plan
 from calibration.session.store import Store, mark_row
 from calibration.session_energy import session_joules
 from calibration.session_profile import session_profile
-from calibration.sessions import JOULES, Sessions, read_sessions
+from calibration.sessions import JOULES, Sessions, no_batches, read_sessions
 
 PREFILL_J, DECODE_J = (0.5, 0.02, 1e-6), (2.0, 0.3, 1e-4)
 SECONDS = Costs(prefill=PREFILL_S, base=DECODE_S[0], per_sequence=DECODE_S[1], per_context_token=DECODE_S[2])
@@ -40,6 +40,7 @@ def sessions(batches=(1,), *, idle_w=10.0, correction=None) -> Sessions:
         source=Source(file="r", sha256="0"),
         manifest={},
         requests=pd.DataFrame(),
+        batches=no_batches(),
         prefill_j=pd.DataFrame(prefills, columns=JOULES),
         decode_j=pd.DataFrame(decodes, columns=JOULES),
         idle_w=idle_w,
