@@ -142,13 +142,12 @@ def _legs(stories: Sequence[Story], sent: Sequence[tuple[int, Sent]]) -> Legs:
 def _outcomes(sent: Sequence[Sent], codes: dict[str, int]) -> LegOutcomes:
     n, up = len(sent), [s.given_up is not None for s in sent]
     reasons = [s.given_up or s.leg.reason for s in sent]
-    finished_s = np.fromiter((s.leg.finished_s for s in sent), np.float64, n)
     status = np.fromiter((codes[s.leg.status] for s in sent), np.int8, n)
     return LegOutcomes(
         arrived_s=np.fromiter((s.leg.arrived_s for s in sent), np.float64, n),
         started_s=np.fromiter((s.leg.started_s for s in sent), np.float64, n),
         first_token_s=np.fromiter((s.leg.first_token_s for s in sent), np.float64, n),
-        finished_s=np.where(up, np.nan, finished_s),
+        finished_s=np.fromiter((s.leg.finished_s for s in sent), np.float64, n),
         energy_j=np.fromiter((s.leg.energy_j for s in sent), np.float64, n),
         status_code=np.where(up, codes["failed"], status).astype(np.int8),
         reasons={row: why for row, why in enumerate(reasons) if why is not None},

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from scenarios.files.faults import Faults, PowerSwitchSpec
-from scenarios.files.loads import Diurnal, Gamma, Modulated, Poisson, RequestsFile, Section, TraceLoad
+from scenarios.files.gateway import Gateway
+from scenarios.files.loads import Diurnal, Gamma, Modulated, Poisson, RecordedRun, RequestsFile, Section, TraceLoad
 from scenarios.files.surroundings import AccessPoints, Network, Radio, Users, check_users_on_radio
 
 __all__ = [
@@ -119,11 +120,14 @@ class ScenarioFile(Section):
     drain_cap_s: Seconds = Field(3600.0, description="Time after duration_s for what is still in the system.")
     replications: int = Field(5, ge=1, le=10_000)
     seed: int = Field(0, ge=0, lt=2**63)
-    load: Annotated[Poisson | Gamma | Modulated | Diurnal | TraceLoad | RequestsFile, Field(discriminator="process")]
+    load: Annotated[
+        Poisson | Gamma | Modulated | Diurnal | TraceLoad | RequestsFile | RecordedRun, Field(discriminator="process")
+    ]
     users: Users = Users()
     network: Network = Network()
     router: Router = Router()
     experts: list[ExpertSpec] = Field(min_length=1)
+    gateway: Gateway = Gateway()
     faults: Faults = Faults()
     power_switches: list[PowerSwitchSpec] = Field(default_factory=list)
     budgets: Budgets = Budgets()
@@ -134,6 +138,7 @@ class ScenarioFile(Section):
         check_users_on_radio(self.users, self.network)
         if self.warmup_s != "auto" and self.warmup_s >= self.duration_s:
             raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
+        self.gateway.check(self.router.k)
         names = [e.name for e in self.experts]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"experts: name {twice[0]!r} is used twice; every expert needs its own name")

@@ -13,17 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from calibration.draws import drawn as drawn_profile
 from calibration.draws import is_uncertain
 from scenarios.files.faults import faults_by_device
+from scenarios.files.gateway import rules_of
 from scenarios.files.loading import Scenario
-from scenarios.files.loads import Drawn, RequestsFile, TraceLoad, draw_requests, scaled_trace
+from scenarios.files.loads import Drawn, RecordedRun, RequestsFile, TraceLoad, draw_requests, scaled_trace
 from scenarios.files.networking import build_network
 from scenarios.files.plant import build_experts
 from scenarios.files.schema import ScenarioFile
+from scenarios.runs.replaying import Replay, read_replay
 from scenarios.runs.routing import Routing, build_routing
 from twin.expert import Expert
 from twin.gateway import routed_legs
 from twin.load import Legs, Requests, with_users
 from twin.network import Network
 from twin.request_file import RequestFile, read_request_file
+from twin.rules import Rules
 from twin.tables import Tables, joined, tabulate
 from twin.world import Engine, Run, simulate
 
@@ -45,6 +48,7 @@ class Assembly:
     random: bool
     engine: Engine = "compiled"
     network: Network = field(default_factory=Network)
+    replay: Replay | None = None  # the recorded run that is played again
 
     @property
     def file(self) -> ScenarioFile:
@@ -59,7 +63,9 @@ class Assembly:
 
     @property
     def n_replications(self) -> int:
-        """Runs to perform: without randomness one says it all."""
+        """Runs to perform: as many as are recorded; else, without randomness, one says it all."""
+        if self.replay is not None:
+            return len(self.replay.replications)
         return self.file.replications if self.random else 1
 
 
@@ -76,6 +82,8 @@ def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
     """Return the scenario made ready to run on an engine; ValueError names what in its files is wrong."""
     file = scenario.file
     experts = build_experts(scenario)
+    if isinstance(file.load, RecordedRun):
+        return _assemble_replay(scenario, experts, file.load, engine)
     rows = _request_file(scenario, experts)
     rate = len(rows.requests) / file.duration_s if rows is not None else _planned_per_s(scenario)
     named = rows is not None and rows.names_experts
@@ -97,7 +105,7 @@ def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
 def draw_loads(assembly: Assembly, *, first: int = 0, n: int | None = None) -> list[Load]:
     """Return the loads of n replications from the `first`; ValueError naming the scenario where one is empty."""
     last = first + (assembly.n_replications if n is None else n)
-    return [_load(assembly, seed) for seed in seeds(assembly.file.seed, last)[first:]]
+    return [_load(assembly, i, seed) for i, seed in enumerate(seeds(assembly.file.seed, last)) if i >= first]
 
 
 def replicate(
@@ -109,7 +117,11 @@ def replicate(
     """
     runs = _with_progress(_simulated(assembly, loads, drawn=drawn), len(loads), console, drawn=drawn)
     pool, router = (None, None) if (r := assembly.routing) is None else (r.pool, r.router)
-    return joined([tabulate(run, replication=first + i, pool=pool, router=router) for i, run in enumerate(runs)])
+    tables = [tabulate(run, replication=first + i, pool=pool, router=router) for i, run in enumerate(runs)]
+    if assembly.replay is not None:
+        played = assembly.replay.replications[first : first + len(tables)]
+        tables = [replayed.tables(found) for replayed, found in zip(played, tables, strict=True)]
+    return joined(tables)
 
 
 def seeds(seed: int, n: int) -> list[int]:
@@ -117,8 +129,30 @@ def seeds(seed: int, n: int) -> list[int]:
     return [int(child.generate_state(1, np.uint64)[0]) for child in np.random.SeedSequence(seed).spawn(n)]
 
 
-def _load(assembly: Assembly, seed: int) -> Load:
-    """Return the requests and legs of one replication; the gate decides on all of them at once."""
+def _assemble_replay(scenario: Scenario, experts: tuple[Expert, ...], load: RecordedRun, engine: Engine) -> Assembly:
+    duration_s = scenario.file.duration_s
+    names, devices = [e.name for e in experts], [e.device for e in experts]
+    replay = read_replay(scenario.path(load.path), experts=names, devices=devices, duration_s=duration_s)
+    kept = tuple(experts[i] for i in replay.kept)
+    n = sum(len(replayed.recorded.requests) for replayed in replay.replications)
+    return Assembly(
+        scenario=scenario,
+        experts=kept,
+        all_experts=experts,
+        routing=None,
+        request_file=None,
+        replay=replay,
+        requests_per_s=n / len(replay.replications) / duration_s,
+        random=any(e.noise for e in kept) or scenario.file.faults.mtbf_s is not None,
+        engine=engine,
+    )
+
+
+def _load(assembly: Assembly, i: int, seed: int) -> Load:
+    """Return the requests and legs of replication `i`; the gate decides on all of them at once."""
+    if assembly.replay is not None:
+        replayed = assembly.replay.replications[i]
+        return Load(requests=replayed.requests, legs=replayed.legs, seed=seed)
     routing, rows = assembly.routing, assembly.request_file
     if routing is None:
         assert rows is not None, "a load without a router names its experts"  # noqa: S101
@@ -130,13 +164,13 @@ def _load(assembly: Assembly, seed: int) -> Load:
             requests = with_users(requests, n_users=assembly.file.users.count, seed=seed)
     else:
         requests = _drawn(assembly, routing, seed)
-    return Load(requests=requests, legs=routed_legs(requests, routing.router, routing.pool), seed=seed)
+    return Load(requests=requests, legs=routed_legs(requests, routing.offering, routing.pool), seed=seed)
 
 
 def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
     file, scenario = assembly.file, assembly.scenario
     load = file.load
-    assert not isinstance(load, RequestsFile), "its rows were read before"  # noqa: S101
+    assert not isinstance(load, RequestsFile | RecordedRun), "its rows were read before"  # noqa: S101
     try:
         return draw_requests(
             load,
@@ -160,7 +194,7 @@ def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Ite
             requests=load.requests,
             legs=load.legs,
             network=assembly.network,
-            duration_s=file.duration_s,
+            duration_s=_duration_s(file, load),
             drain_cap_s=file.drain_cap_s,
             seed=load.seed,
             engine=assembly.engine,
@@ -171,11 +205,25 @@ def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Ite
                 seed=load.seed,
                 stop_s=file.duration_s + file.drain_cap_s,
             ),
+            rules=_rules(assembly),
         )
         for load in loads
     )
     n_jobs = min(MAX_PROCESSES, joblib.cpu_count(), len(loads))
     yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+
+
+def _rules(assembly: Assembly) -> Rules | None:
+    """Return the gateway's rules; a recorded run went through its own gateway."""
+    if assembly.replay is not None:
+        return None
+    k = None if assembly.routing is None else min(assembly.file.router.k, len(assembly.experts))
+    return rules_of(assembly.file.gateway, k)
+
+
+def _duration_s(file: ScenarioFile, load: Load) -> float:
+    """Return the run's length; a recorded leg may be at its server a moment after the last user has sent."""
+    return max(file.duration_s, float(np.nextafter(load.requests.arrived_s[-1], np.inf)))
 
 
 def _drawn_experts(experts: Sequence[Expert], seed: int) -> tuple[Expert, ...]:

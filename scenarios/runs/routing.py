@@ -14,6 +14,7 @@ from moe2.fusion import likelihood
 from moe2.gate import Gate
 from moe2.router import GateRouter
 from moe2.selection import Problem, Selection, select
+from scenarios.files.gateway import n_offers
 from scenarios.files.loading import Scenario
 from scenarios.files.plant import expert_indices
 from scenarios.files.schema import ScenarioFile
@@ -37,6 +38,7 @@ class Routing:
     problem: Problem  # what the subset was chosen by, on validation prompts
     selection: Selection | None  # None when the scenario names its subset
     router: GateRouter
+    offering: GateRouter  # the same with the experts that the gateway may go on to: its rules choose
     pool: PromptPool
     test_rows: NDArray[np.intp]
 
@@ -55,13 +57,19 @@ def build_routing(scenario: Scenario, experts: Sequence[Expert], *, requests_per
     selection, kept = _kept(scenario, experts, problem)
     chosen = [models[i] for i in kept]
     pooled = answers.for_models(chosen)
+    k = min(scenario.file.router.k, len(kept))
+    routers = {
+        n: GateRouter.of(gate=gate, answers=answers, models=chosen, k=n)
+        for n in {k, n_offers(scenario.file.gateway, k, len(kept))}
+    }
     return Routing(
         answers=answers,
         gate=gate,
         kept=kept,
         problem=problem,
         selection=selection,
-        router=GateRouter.of(gate=gate, answers=answers, models=chosen, k=min(scenario.file.router.k, len(kept))),
+        router=routers[k],
+        offering=routers[max(routers)],
         pool=PromptPool(
             question_id=pooled.question_id,
             category=pooled.category,

@@ -27,8 +27,9 @@ def growing_backlogs(legs: pd.DataFrame, duration_s: float) -> dict[str, float]:
     """
     growth: dict[str, list[float]] = {}
     for _, run in replications(legs):
-        stayed = (run["status"] != "rejected").to_numpy()
         arrived_s, finished_s = (run[column].to_numpy(float) for column in ("arrived_s", "finished_s"))
+        # Legs without an end that were refused or lost are not in the backlog; those that nobody waits for are.
+        stayed = ~(run["status"].isin(["rejected", "failed"]).to_numpy() & np.isnan(finished_s))
         codes, names = pd.factorize(run["expert"])
         for code, name in enumerate(names):
             mine = np.flatnonzero((codes == code) & stayed)
