@@ -1,0 +1,144 @@
+"""Laws of `moe2 sync`: a slower server is found and named, the new version is written beside the old, runs name it."""
+
+import json
+
+import numpy as np
+import pytest
+from test_cli import PROFILE, hand, moe2  # noqa: F401 - a fixture
+
+from calibration.profile import read_profile
+from calibration.refitting import profile_sha256, version_of
+from calibration.runtimes.generation import Generation
+from calibration.session.plan import Cell
+from calibration.session.store import Store, request_row
+from calibration.session_profile import session_profile
+from calibration.sessions import read_sessions
+
+TRUE = (0.02, 1e-3, 1e-7, 0.024, 2e-6)
+LENGTHS = (32, 128, 512, 2048)
+
+
+def recording(folder, seed, *, slower=1.0, spread=0.01):
+    """Write a recording of `moe2 calibrate` of a made-up server, whose seconds are known."""
+    rng = np.random.default_rng(seed)
+    store = Store(folder=folder)
+    manifest = {
+        "plan": {}, "model": "m", "device": "bench", "runtime_build": "b", "began_unix_s": 1.0, "formulas": {},
+        "meter": {"scope": None, "name": "none"}, "allowed": [], "host": {"power_mode": "p"},
+        "runtime": {"context_tokens": 8192}, "model_sha256": "0" * 64,
+    }  # fmt: skip
+    store.begin(manifest)
+    factor = slower * np.exp(spread * rng.standard_normal())
+    for block in range(2):
+        for P in LENGTHS:
+            for out in (1, 16, 64):
+                cell = Cell(block=block, prompt_tokens=P, output_tokens=out, concurrency=1)
+                rows = [request_row(cell, str(seed), n, generation(rng, P, out, factor)) for n in range(3)]
+                store.add(cell.key, rows)
+    return folder
+
+
+def generation(rng, P, out, factor):
+    a, b, c, d, f = TRUE
+    first_s, step_s = rng.lognormal(0, 0.02, 2) * factor * np.array([a + b * P + c * P**2, d + f * (P + out / 2)])
+    return Generation(
+        asked_prompt_tokens=P, asked_output_tokens=out, sent_s=0.0, first_token_s=first_s,
+        finished_s=first_s + (out - 1) * step_s, chunk_s=(), prompt_tokens=P, output_tokens=out, cached_tokens=0,
+        server_prefill_s=None, server_decode_s=None, fault="",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Return a profile's file, fitted on five recordings."""
+    folders = [recording(tmp_path / f"old{i}", 100 + i) for i in range(5)]
+    profile = session_profile(read_sessions(folders), name="bench/m/q", quantization="q")
+    from calibration.profile import write_profile
+
+    write_profile(profile, tmp_path / "bench.json")
+    return tmp_path / "bench.json"
+
+
+def test_a_server_slowed_by_a_fifth_is_found_refitted_and_versioned(bench, tmp_path):
+    """Exit 1 and the name of what drifted; the error falls; the new file supersedes the old, which is as it was."""
+    before = bench.read_bytes()
+    new = recording(tmp_path / "new", 200, slower=1.2)
+    found = moe2("sync", bench, new, "--out", tmp_path / "profiles")
+    assert found.exit_code == 1, found.output
+    assert "drift: everything, by one factor" in found.output
+    assert bench.read_bytes() == before
+    (written,) = (tmp_path / "profiles").iterdir()
+    assert written.name == "bench--m--q@2.json"
+    second, first = read_profile(written), read_profile(bench)
+    assert version_of(second) == 2
+    assert second.evidence["version"]["supersedes"]["sha256"] == profile_sha256(first)
+    assert second.seconds.prefill[1] == pytest.approx(1.2 * TRUE[1], rel=0.08)
+    again = moe2("sync", bench, new, "--out", tmp_path / "profiles")
+    assert again.exit_code == 2
+    assert "a version is never changed" in " ".join(again.output.split())
+    told = json.loads(moe2("sync", bench, new, "--scratch", "--json").output)
+    assert told["exit_status"] == 1
+    assert told["errors"][0]["after"] < told["errors"][0]["before"] / 3
+    assert moe2("sync", written, recording(tmp_path / "later", 201, slower=1.2)).exit_code == 0
+
+
+def test_an_undisturbed_recording_is_left_alone_and_one_session_alone_says_nothing(bench, tmp_path):
+    """Exit 0 without drift; a profile of one session and one recording: exit 3, until the spread is stated."""
+    new = recording(tmp_path / "new", 300)
+    found = moe2("sync", bench, new)
+    assert found.exit_code == 0, found.output
+    assert "no drift found" in found.output
+    one = session_profile(read_sessions([tmp_path / "old0"]), name="bench/m/q", quantization="q")
+    from calibration.profile import write_profile
+
+    write_profile(one, tmp_path / "one.json")
+    alone = moe2("sync", tmp_path / "one.json", new)
+    assert alone.exit_code == 3
+    assert "record more sessions, or state --session-spread" in alone.output
+    assert moe2("sync", tmp_path / "one.json", new, "--session-spread", "0.02").exit_code == 0
+
+
+def test_a_run_speaks_through_its_lone_legs(hand, tmp_path):  # noqa: F811
+    """A recorded run on a server whose prefill takes 0.6 s, not 0.5 s: a is named, as 20 %; runs name the version."""
+    rows = "".join(f"{i},{3 * i},{10 + i},{4 + i % 5},law,a\n" for i in range(30))
+    (hand.parent / "requests.csv").write_text(
+        "request_id,arrived_s,prompt_tokens,output_tokens,category,experts\n" + rows
+    )
+    old = {**PROFILE, "evidence": {"prefill_s": {"covariance": [[1e-8, 0, 0], [0, 0, 0], [0, 0, 0]], "scale": 0.01}}}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    (hand.parent / "bench.json").write_text(json.dumps({**PROFILE, "prefill_s": [0.6, 0.0, 0.0]}))
+    moe2("run", hand, "--out", tmp_path / "real", "--no-report", "--set", "duration_s=100.0")
+    args = ("--session-spread", "0.02", "--out", tmp_path / "new")
+    found = moe2("sync", tmp_path / "old.json", tmp_path / "real", *args)
+    assert found.exit_code == 1, found.output
+    assert "drift: a (prefill_s[0]): +20.0%" in found.output
+    run = (
+        "--no-report",
+        "--set",
+        "duration_s=100.0",
+        "--set",
+        f"experts[0].profile={tmp_path / 'new/bench--m--q@2.json'}",
+    )
+    moe2("run", hand, "--out", tmp_path / "twin", *run)
+    (named,) = json.loads((tmp_path / "twin" / "summary.json").read_text())["profiles"]
+    second = read_profile(tmp_path / "new" / "bench--m--q@2.json")
+    assert (named["profile"], named["version"], named["sha256"]) == ("bench/m/q@2", 2, profile_sha256(second))
+    (earlier,) = json.loads((tmp_path / "real" / "summary.json").read_text())["profiles"]
+    assert earlier["version"] == 1
+    assert earlier["sha256"] == profile_sha256(read_profile(hand.parent / "bench.json"))
+
+
+def test_folders_that_hold_nothing_to_sync_are_refused(bench, hand, tmp_path):  # noqa: F811
+    """No recording, an expert that is not there, no profile: exit 2 and one message."""
+    moe2("run", hand, "--out", tmp_path / "run", "--no-report")
+    (tmp_path / "empty").mkdir()
+    for args, told in (
+        ((bench, tmp_path / "empty"), "neither a recording of `moe2 calibrate`"),
+        ((bench, tmp_path / "run", "--expert", "aa"), "no leg on expert 'aa' (did you mean"),
+        ((bench, tmp_path / "run"), "0 of 2 legs were served alone"),
+        ((bench.with_name("bench2.json"), tmp_path / "run"), "there is no such profile"),
+        ((bench, tmp_path / "old0", "--level", "2"), "level 2.0: must be between 0 and 1"),
+    ):
+        found = moe2("sync", *args)
+        assert found.exit_code == 2
+        assert told in " ".join(found.output.split()), found.output
