@@ -105,7 +105,8 @@ def times(story: Story) -> Table:
 
 
 def radio(story: Story) -> Table:
-    """Return what every access point carried, the busiest first."""
+    """Return what the access points carried, the busiest first."""
+    busiest = story.cells.sort_values("n_prompts", ascending=False, kind="stable").head(_MOST_SITES)
     rows = tuple(
         (
             _name(str(row["site"]), below=f"{row['x_m']:.0f} m east, {row['y_m']:.0f} m north"),
@@ -114,11 +115,21 @@ def radio(story: Story) -> Table:
             known(row["downlink_mean_s"], "s", "carried no answer"),
             *(Cell(text=count(int(row[name])), style="number") for name in ("n_waited", "n_never_carried")),
         )
-        for row in story.cells.sort_values("n_prompts", ascending=False, kind="stable").to_dict("records")
+        for row in busiest.to_dict("records")
     )
     columns = ("Access point", "Prompts", "Handovers to it", "Prompt up, mean", "Answer down, mean", "Waited", "Lost")
-    note = "All runs together, warm-up included. Waited: no coverage at first. Lost: none until the run stopped."
-    return Table(caption="What each access point carried", columns=columns, rows=rows, note=note)
+    others = (
+        f" The {len(story.cells) - len(busiest)} others are in cells.parquet."
+        if len(story.cells) > len(busiest)
+        else ""
+    )
+    note = (
+        f"All runs together, warm-up included. Waited: no coverage at first. Lost: none until the run stopped.{others}"
+    )
+    return Table(caption="What access points carried", columns=columns, rows=rows, note=note)
+
+
+_MOST_SITES = 25
 
 
 def energies(story: Story) -> Table:
