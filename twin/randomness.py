@@ -28,6 +28,11 @@ def noise_factors(
     return chosen(_keys(request_id), words, choices)
 
 
+def share_of(*words: object) -> float:
+    """Return a number that is uniform on [0, 1), of the words alone: chance that no order of drawing changes."""
+    return (_hashed(" ".join(str(word) for word in words)) >> 11) * 2.0**-53
+
+
 def _keys(request_id: NDArray[np.generic]) -> NDArray[np.uint64]:
     if request_id.dtype.kind in "iu":
         return request_id.astype(np.uint64)

@@ -18,10 +18,13 @@ from twin.interactive import interact, open_users
 from twin.load import Legs, Requests
 from twin.network import Link, Network
 from twin.outcomes import LegOutcomes, Play, Played, play_of
+from twin.prompts import PromptPool
+from twin.protocols import Router
 from twin.radio_record import RadioRecord
 from twin.rules import Rules
+from twin.visits import Visitors, Visits
 
-__all__ = ["ENGINES", "Engine", "Run", "engine_of", "simulate"]
+__all__ = ["ENGINES", "Engine", "Run", "engine_of", "simulate", "simulate_visits"]
 
 Engine = Literal["compiled", "simpy"]
 ENGINES: tuple[Engine, ...] = ("compiled", "simpy")
@@ -95,6 +98,45 @@ def simulate(
     return _run_of(played, experts, courses, given.link, duration_s)
 
 
+def simulate_visits(
+    *,
+    experts: Sequence[Expert],
+    visits: Visits,
+    pool: PromptPool,
+    rows: NDArray[np.intp],
+    router: Router,
+    network: Network,
+    duration_s: float,
+    drain_cap_s: float,
+    seed: int,
+    prompt_prefix_tokens: int = 0,
+    engine: Engine = "compiled",
+    faults: Mapping[str, Sequence[Fault]] = MappingProxyType({}),
+    rules: Rules | None = None,
+) -> Run:
+    """Return what happens when users wait for each answer before they ask again; see `simulate` and `Visits`.
+
+    Prompts are drawn from `rows` of the pool, `prompt_prefix_tokens` before each; `router` offers the experts.
+    """
+    _check_experts(experts)
+    _check_seconds(duration_s, drain_cap_s)
+    stop_s = duration_s + drain_cap_s
+    courses, link = courses_of(experts, faults, stop_s), network.begin(seed=seed, stop_s=stop_s)
+    visitors = Visitors(
+        visits,
+        experts,
+        pool=pool,
+        rows=rows,
+        router=router,
+        prompt_prefix_tokens=prompt_prefix_tokens,
+        duration_s=duration_s,
+        seed=seed,
+    )
+    compiled = engine_of(engine) == "compiled"
+    played = interact(experts, courses, link, rules or Rules(), visitors.begin, stop_s=stop_s, compiled=compiled)
+    return _run_of(played, experts, courses, link, duration_s)
+
+
 def _run_of(played: Played, experts: Sequence[Expert], courses: Sequence[Course], link: Link, duration_s: float) -> Run:
     accounts = played.accounts
     horizon_s = max(duration_s, *(account.last_s for account in accounts))
@@ -139,11 +181,15 @@ def _check_experts(experts: Sequence[Expert]) -> None:
         raise ValueError(f"experts: name {twice[0]!r} is used {names.count(twice[0])} times, must be once")
 
 
-def _check_durations(requests: Requests, legs: Legs, duration_s: float, drain_cap_s: float) -> None:
+def _check_seconds(duration_s: float, drain_cap_s: float) -> None:
     if not (isfinite(duration_s) and duration_s > 0):
         raise ValueError(f"duration_s is {duration_s}, must be a finite number of seconds above 0")
     if not (isfinite(drain_cap_s) and drain_cap_s >= 0):
         raise ValueError(f"drain_cap_s is {drain_cap_s}, must be a finite number of seconds, at least 0")
+
+
+def _check_durations(requests: Requests, legs: Legs, duration_s: float, drain_cap_s: float) -> None:
+    _check_seconds(duration_s, drain_cap_s)
     if requests.arrived_s[-1] >= duration_s:
         raise ValueError(
             f"a request arrives at {requests.arrived_s[-1]} s, not before duration_s = {duration_s}; raise it"
