@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from moe2.answers import Answers, find_model
 
-SCHEMA = 1
+SCHEMA = 2
 BLOCK = 512  # prompts per matrix product: their hidden layer stays in a core's cache
 
 
@@ -32,6 +32,7 @@ class Gate:
     hidden_bias: NDArray[np.float32]  # (H,) b1
     output_weight: NDArray[np.float32]  # (H, N) W2
     output_bias: NDArray[np.float32]  # (N,) b2
+    trust: NDArray[np.float32]  # (N, options) of an answer by the option it names; see moe2.trust
     temperature: float  # chosen on validation
     smoothing: float  # of the experts' answers, chosen on validation
     k: int  # experts per request, chosen on validation
@@ -43,6 +44,11 @@ class Gate:
         shapes = (self.hidden_bias.shape, self.output_weight.shape, self.output_bias.shape)
         if shapes != ((hidden,), (hidden, len(self.models)), (len(self.models),)):
             raise ValueError(f"gate: layers {dimensions, hidden}, {shapes} do not fit {len(self.models)} models")
+        if self.trust.ndim != 2 or len(self.trust) != len(self.models) or not np.all(self.trust >= 0):
+            raise ValueError(
+                f"gate: trust is {self.trust.shape}, must have a row per model and be at least 0; models: "
+                f"{len(self.models)}"
+            )
         if not self.temperature > 0 or not 0 < self.smoothing <= 1 or self.k < 1:
             raise ValueError(
                 f"gate: temperature {self.temperature} must be above 0, smoothing {self.smoothing} in (0, 1], "
@@ -79,6 +85,10 @@ class Gate:
         columns = [find_model(model, self.models, where="this gate") for model in models]
         return self.logits(embedding)[:, columns]
 
+    def trust_of(self, models: Sequence[str]) -> NDArray[np.float32]:
+        """Return the trust in each of `models`, (E, options); ValueError for a model it was not trained for."""
+        return self.trust[[find_model(model, self.models, where="this gate") for model in models]]
+
     def check_fits(self, answers: Answers) -> None:
         """Raise ValueError when the answers table has other models, or another encoder, than the gate."""
         if answers.models != self.models:
@@ -97,7 +107,7 @@ class Gate:
             )
 
 
-_ARRAYS = ("hidden_weight", "hidden_bias", "output_weight", "output_bias")
+_ARRAYS = ("hidden_weight", "hidden_bias", "output_weight", "output_bias", "trust")
 _FIGURES = ("models", "temperature", "smoothing", "k", "encoder", "evidence")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from moe2.answers import Answers, find_model
 from moe2.fusion import fuse, top_k
 from moe2.gate import Gate
+from moe2.trust import trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,8 @@ class PooledAnswers:
 class Router:
     """Which experts each prompt of the pool is sent to, and with which weights; gate and baselines alike.
 
-    `reachable` is False for a method that needs the right answer to decide.
+    `reachable` is False for a method that needs the right answer to decide. `trust` (E, options) scales the votes by
+    the option that they name; None leaves them as they are.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Router:
     experts: NDArray[np.intp]  # (P, k) best first, -1 where fewer than k
     weights: NDArray[np.float64]  # (P, k) rows sum to 1, 0 at -1
     reachable: bool = True
+    trust: NDArray[np.float32] | None = None  # (E, options)
 
     def route(self, prompt: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the experts (n, k) of these rows of the pool, best first, -1 where fewer, and their weights."""
@@ -69,7 +72,8 @@ class Router:
         self._check_rows(prompt)
         # expert -1 reads the last column and is masked
         choice = np.where(served & (experts >= 0), self.pool.choice[prompt[:, None], experts], np.int8(-1))
-        option = fuse(choice, weights, self.pool.n_options[prompt])
+        votes = weights if self.trust is None else trusted(weights, self.trust, experts, choice)
+        option = fuse(choice, votes, self.pool.n_options[prompt])
         return option, np.equal(option, self.pool.gold[prompt])
 
     def _check_rows(self, prompt: NDArray[np.intp]) -> None:
@@ -106,4 +110,4 @@ class GateRouter(Router):
         pool = PooledAnswers.of(answers, models)
         logits = gate.logits_of(answers.embedding, models)  # (P, E)
         experts, weights = top_k(np.where(np.isin(np.arange(len(models)), kept), logits, -np.inf), k)
-        return cls(name=f"gate, k = {k}", pool=pool, experts=experts, weights=weights)
+        return cls(name=f"gate, k = {k}", pool=pool, experts=experts, weights=weights, trust=gate.trust_of(models))

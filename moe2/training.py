@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from moe2.answers import Answers
 from moe2.fusion import fuse, likelihood, softmax, top_k
 from moe2.gate import Gate
+from moe2.trust import option_trust, trusted
 
 TEMPERATURES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 SMOOTHINGS = (0.2, 0.3, 0.4, 0.5, 0.6)
@@ -83,13 +84,15 @@ def train_gate(
     raw = Gate(
         models=answers.models,
         **arrays,
+        trust=option_trust(answers.of(train)),
         temperature=1.0,
         smoothing=0.5,
         k=1,
         encoder=answers.encoder,
         evidence=evidence,
     )
-    return _tuned(raw, answers.of(validation))
+    tuned = _tuned(raw, answers.of(validation))
+    return replace(tuned, trust=option_trust(answers.of(np.concatenate([train, validation]))))
 
 
 def _fit(  # noqa: PLR0917 - in the order of what is used
@@ -196,7 +199,7 @@ def _tuned(gate: Gate, validation: Answers) -> Gate:
     log_odds = gate.log_odds(validation.embedding)
     grid = [(t, s) for t in TEMPERATURES for s in SMOOTHINGS]
     temperature, smoothing = max(grid, key=lambda pair: _log_likelihood(validation, log_odds / pair[0], pair[1]))
-    right = _right_by_k(validation, log_odds / temperature).astype(np.float64)  # (n, N) for k = 1..N
+    right = _right_by_k(validation, log_odds / temperature, gate.trust).astype(np.float64)  # (n, N) for k = 1..N
     best = right[:, [int(np.argmax(right.mean(axis=0)))]]
     shortfall = best - right
     error = shortfall.std(axis=0) / np.sqrt(len(right))
@@ -216,11 +219,12 @@ def _log_likelihood(validation: Answers, logits: NDArray[np.float32], smoothing:
     return float(np.mean(values))
 
 
-def _right_by_k(validation: Answers, logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _right_by_k(validation: Answers, logits: NDArray[np.float32], trust: NDArray[np.float32]) -> NDArray[np.bool_]:
     columns = []
     for k in range(1, len(validation.models) + 1):
         experts, weights = top_k(logits, k)
-        option = fuse(np.take_along_axis(validation.choice, experts, axis=1), weights, validation.n_options)
+        choice = np.take_along_axis(validation.choice, experts, axis=1)
+        option = fuse(choice, trusted(weights, trust, experts, choice), validation.n_options)
         columns.append(option == validation.gold)
     return np.stack(columns, axis=1)
 

@@ -23,6 +23,7 @@ def small_gate(**changes):
         hidden_bias=random.normal(size=4).astype(np.float32),
         output_weight=random.normal(size=(4, 3)).astype(np.float32),
         output_bias=random.normal(size=3).astype(np.float32),
+        trust=random.uniform(0.5, 1.5, (3, 4)).astype(np.float32),
         temperature=0.5,
         smoothing=0.3,
         k=2,
@@ -171,7 +172,7 @@ def test_unreadable_checkpoints_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"g\.safetensors: not a readable gate"):
         read_gate(path)
     save_file({"x": np.zeros(2)}, path)
-    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is None, must be 1"):
+    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is None, must be 2"):
         read_gate(path)
 
 

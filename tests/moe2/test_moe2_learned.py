@@ -88,6 +88,7 @@ def curve_parts():
         hidden_bias=np.zeros(12, dtype=np.float32),
         output_weight=np.vstack([np.eye(6), -np.eye(6)])[:, :3].astype(np.float32),
         output_bias=np.zeros(3, dtype=np.float32),
+        trust=np.ones((3, 4), dtype=np.float32),
         temperature=1.0,
         smoothing=0.3,
         k=2,
