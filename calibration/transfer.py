@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from calibration.architectures import Architecture
+from calibration.architectures import Architecture, architecture_of
 from calibration.costs import Costs, Decode, Prefill
 from calibration.evidence import rounded
-from calibration.profile import Origin, Profile, Provenance
+from calibration.profile import Origin, Profile, Provenance, bundled_profiles, read_profile
 from calibration.recordings import Decodes, Prefills
 
 
@@ -100,6 +100,19 @@ def scaled_profile(
             **({"energy": profile.evidence["energy"]} if energy == "assumed" and "energy" in profile.evidence else {}),
             "caveats": list(profile.evidence.get("caveats", [])),
         },
+    )
+
+
+def modelled_as(profile: Profile, model: str) -> Profile:
+    """Return the profile scaled to another known model on its device, with the transfer errors that are bundled."""
+    scaled = next(p for p in map(read_profile, bundled_profiles().values()) if "transfer_errors" in p.evidence)
+    return scaled_profile(
+        profile,
+        architecture_of(profile.model),
+        architecture_of(model),
+        device=profile.name.partition("/")[0],
+        errors=scaled.evidence["transfer_errors"],
+        errors_note=scaled.evidence["transfer_errors_note"],
     )
 
 

@@ -4,7 +4,8 @@ Usage: MOE2_DATA=/path/to/data python tools/derive_profiles.py [--out FOLDER]
 
 Measured (Jetson AGX Orin 64GB) and composed (RTX 4090) profiles first; then, on each device, every other model of
 the pool scaled from the nearest of them; measured profiles of the Jetson AGX Orin 32GB; and the composed profile of an
-engine on the RTX PRO 6000. The same inputs give the same bytes.
+engine on the RTX PRO 6000. Beside them, how far off a transfer from device to device is. The same inputs give the same
+bytes.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from calibration.architectures import Architecture, architecture_of
 from calibration.composed import AssumedPower, assumed_power, composed_profile
+from calibration.device_transfer import device_errors, write_device_errors
 from calibration.engine import engine_profile
 from calibration.fitting import fit_edgereasoning, fit_sessions
 from calibration.profile import Profile, file_name, write_profile
@@ -154,6 +156,8 @@ def main() -> None:
     ]:
         write_profile(profile, out / file_name(profile.name))
         print(out / file_name(profile.name))
+    speeds = read_speeds(Path(folder) / "measurements" / "llamabench_llama3_gpus.csv")
+    write_device_errors(device_errors(speeds), out / "device_errors.csv")
 
 
 def _fits(target: Architecture) -> bool:

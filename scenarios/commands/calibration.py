@@ -309,6 +309,36 @@ def profiles_compare(
         print(f"joules are of different scopes, {one.energy_scope} and {two.energy_scope}: do not compare them")
 
 
+@profiles.command("scale")
+def profiles_scale(
+    name: Annotated[str, typer.Argument(help="A bundled profile or a path.")],
+    out: Annotated[Path, typer.Option(help="Folder for the profile.")],
+    device: Annotated[str | None, typer.Option(help="Device to scale it to, by bandwidth and tensor rate.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model to scale it to, by bytes read and work.")] = None,
+) -> None:
+    """Write a profile for a device or a model that was not measured, with the error of doing so in its evidence.
+
+    Example: moe2 profiles scale rtx-4090/llama-3.1-8b-instruct/bf16 --device rtx-3090 --out profiles
+    """
+    from calibration.device_transfer import bundled_device_errors, moved_profile
+    from calibration.devices import device_of
+    from calibration.profile import file_name, find_profile, write_profile
+    from calibration.transfer import modelled_as
+
+    with bad_input():
+        profile = find_profile(name, Path.cwd())
+        if device is None and model is None:
+            raise ValueError("scaled to what? give --device, --model or both")
+        if model is not None:
+            profile = modelled_as(profile, model)
+        if device is not None:
+            source, target = device_of(profile.name.partition("/")[0]), device_of(device)
+            profile = moved_profile(profile, source, target, errors=bundled_device_errors())
+        out.mkdir(parents=True, exist_ok=True)
+        write_profile(profile, out / file_name(profile.name))
+    print(out / file_name(profile.name))
+
+
 @profiles.command("validate")
 def profiles_validate(paths: Annotated[list[Path], typer.Argument(help="Profile files.")]) -> None:
     """Check profile files; exit status 2 with one message for the first that is wrong."""

@@ -108,6 +108,19 @@ def test_profiles_are_listed_shown_compared(app):
     run(app, "profiles", "show", "rtx-4090/gemma-7b/bf1", status=2)
 
 
+def test_a_profile_is_scaled_to_a_device_and_a_model(app, tmp_path):
+    """Both transfers write a profile that reads back as scaled, with measured errors; without a target it is an error."""
+    name = "rtx-4090/llama-3.1-8b-instruct/bf16"
+    run(app, "profiles", "scale", name, "--device", "rtx-3090", "--model", "gemma-7b", "--out", tmp_path)
+    found = read_profile(tmp_path / "rtx-3090--gemma-7b--bf16.json")
+    assert (found.provenance.latency, found.joules) == ("scaled", None)
+    assert len(found.evidence["transfer_errors"]) > 20
+    assert len(found.evidence["source_transfer_errors"]) == 3
+    assert "give --device, --model or both" in run(app, "profiles", "scale", name, "--out", tmp_path, status=2)
+    slip = ("--device", "rtx-309", "--out", tmp_path)
+    assert "did you mean 'rtx-3090'" in run(app, "profiles", "scale", name, *slip, status=2)
+
+
 def test_a_machine_without_a_meter_says_so(app):
     """The self-test of no meter is no failure, and says that energies will be unknown; no endpoint is bad input."""
     assert "unknown, not zero" in run(app, "meters", "test", "--quick", "--meter", "none")
