@@ -468,3 +468,31 @@ def test_the_certificate_refuses_what_is_not_optimal():
     ):
         with pytest.raises(ValueError, match=message):
             verify(wrong)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_proof_of_many_experts_is_accepted_and_agrees_with_the_program(marked):
+    """Twenty experts: branch and bound and HiGHS's program find one value, each with a proof that is accepted."""
+    random = np.random.default_rng(7)
+    n, N = 96, 20
+    skill = random.normal(0, 0.6, N) + random.normal(0, 1, (n, 1)) + random.normal(0, 1, (n, N))
+    right = 1 / (1 + np.exp(-skill))
+    delay_s = np.exp(random.normal(1.5, 0.5, N) + random.normal(0, 0.4, (n, N)))
+    energy_j = np.exp(random.normal(4, 0.6, N) + random.normal(0, 0.4, (n, N)))
+    problem = make_problem(
+        n=n, N=N, C=2, k=3,
+        logits=skill,
+        likelihood=np.where(random.random((n, N)) < right, 0.55, 0.05) if marked else right,
+        delay_s=delay_s,
+        energy_j=energy_j,
+        delay_budget_s=np.full(2, 0.5 * delay_s.max(axis=1).mean()),
+        energy_budget_j=float(0.4 * np.sort(energy_j, axis=1)[:, -3:].sum(axis=1).mean()),
+        idle_j_per_request=random.uniform(1, 5, N),
+    )  # fmt: skip
+    tree, program = branch_and_bound(problem, objective="coverage"), milp(problem)
+    for found in (tree, program):
+        assert found.status == "optimal"
+        verify(found.certificate)
+    assert tree.value == pytest.approx(program.value, abs=1e-9)
+    assert tree.value >= greedy(problem).value - 1e-12
+    assert any(isinstance(node, Node) and node.expert >= 0 for node in tree.certificate.proof.nodes)  # it branched
