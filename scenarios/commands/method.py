@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def collect_(
     questions: Annotated[Path, typer.Option(help="JSONL: id, category, question, options, answer (a letter).")],
     out: Annotated[Path, typer.Option(help="Answers table to write (Parquet).")] = Path("answers.parquet"),
     encoder: Annotated[Path | None, typer.Option(help="Folder of sentence-transformers; the bundled one.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Ask your own LLMs multiple-choice questions and write their answers table; start again to resume.
 
@@ -70,16 +72,22 @@ def collect_(
                 progress=lambda model, n: bar.update(tasks[model], completed=n),
             )
         write_answers(table, out)
-    print(f"{out}: {len(table)} questions, {len(table.models)} models")
-    for i, model in enumerate(table.models):
-        unparsed = int((table.choice[:, i] < 0).sum())
-        print(f"{model}: {table.correct[:, i].mean():.1%} right, {unparsed} answers unparsed")
+    told = {
+        model: {"right": float(table.correct[:, i].mean()), "unparsed": int((table.choice[:, i] < 0).sum())}
+        for i, model in enumerate(table.models)
+    }
+    lines = [
+        f"{model}: {found['right']:.1%} right, {found['unparsed']} answers unparsed" for model, found in told.items()
+    ]
+    head = f"{out}: {len(table)} questions, {len(table.models)} models"
+    say({"file": str(out), "questions": len(table), "models": told}, [head, *lines], as_json=as_json)
 
 
 def embed_(
     texts: Annotated[Path, typer.Argument(help="JSONL with a `text`, or a `question` and its `options`, per line.")],
     out: Annotated[Path, typer.Option(help="Embeddings to write (.npz: embedding, encoder).")] = Path("embedding.npz"),
     encoder: Annotated[Path | None, typer.Option(help="Folder of sentence-transformers; the bundled one.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Embed prompts; needs the extra `encoder`.
 
@@ -95,7 +103,9 @@ def embed_(
         vectors = embed(_texts(texts), folder=encoder)
         with out.open("wb") as file:
             np.savez(file, embedding=vectors, encoder=np.array(identity(encoder)))
-    print(f"{out}: {vectors.shape[0]} prompts, {vectors.shape[1]} values each, of {identity(encoder)}")
+    (n, size), by = vectors.shape, identity(encoder)
+    line = f"{out}: {n} prompts, {size} values each, of {by}"
+    say({"file": str(out), "prompts": n, "values": size, "encoder": by}, [line], as_json=as_json)
 
 
 def _texts(path: Path) -> list[str]:

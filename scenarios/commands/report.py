@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,7 +16,7 @@ from rich.console import Console
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
-    from scenarios.figures import Vector
+    from scenarios.figures import Figure, Vector
     from scenarios.story.comparing import Comparison
 
 __all__ = ["register"]
@@ -74,7 +77,7 @@ def _redraw(run: Path, out: Path, *, interactive: bool, vector: Vector | None, c
     if out != run:
         _check_out(out, "report.html")
     with console.status("drawing the report"):
-        figures = draw_figures(story, out / "figures", vector=vector)
+        figures = _whole(out, lambda folder: draw_figures(story, folder, vector=vector))
         write_report(story, figures, out / "report.html", interactive=interactive)
     verdicts = json.loads((run / "summary.json").read_text(encoding="utf-8"))["verdicts"]
     return {"page": str(out / "report.html"), "status": story.overall, "verdicts": verdicts}
@@ -93,9 +96,20 @@ def _compare(
     with console.status("reading the tables"):
         found = compare({name: read_result(folder) for name, folder in folders.items()}, folders)
     with console.status("drawing the page"):
-        figures = draw_side_by_side(found.stories, out / "figures", vector=vector)
+        figures = _whole(out, lambda folder: draw_side_by_side(found.stories, folder, vector=vector))
         write_comparison(found, figures, out / COMPARISON, interactive=interactive)
     return {"page": str(out / COMPARISON), **_plain(found)}
+
+
+def _whole(out: Path, draw: Callable[[Path], list[Figure]]) -> list[Figure]:
+    """Return figures drawn aside and then put into `out`/figures: whatever interrupts this, each file is whole."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".figures.", dir=out) as aside:
+        drawn = draw(Path(aside))
+        for path in Path(aside).iterdir():
+            path.replace(folder / path.name)
+    return [replace(figure, path=folder / figure.path.name) for figure in drawn]
 
 
 def _plain(found: Comparison) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 
 __all__ = ["check_timeline", "draw_timeline", "register"]
@@ -42,6 +43,7 @@ def timeline(
     out: Annotated[Path, typer.Option(help="JSON file to write; open it in ui.perfetto.dev or chrome://tracing.")],
     from_: Annotated[float, typer.Option("--from", help="Begin of the window in seconds.")] = 0.0,
     until: Annotated[float | None, typer.Option(help="End of the window; the run's own when left out.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write servers, legs, requests and handovers of a run as a trace for Perfetto.
 
@@ -49,7 +51,8 @@ def timeline(
     """
     with bad_input():
         n = draw_timeline(run, out, from_, until)
-    print(f"{n} events in {out}; open it in https://ui.perfetto.dev")
+    line = f"{n} events in {out}; open it in https://ui.perfetto.dev"
+    say({"events": n, "file": str(out)}, [line], as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:
