@@ -3,6 +3,9 @@
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
+from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ def meters_test(
     meter: MeterKind = "auto",
     rails: Rails = "",
     quick: Annotated[bool, typer.Option("--quick", help="5 seconds instead of about a minute.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check the meter: its refresh period, and its energy counter beside its integrated power under load.
 
@@ -55,22 +60,26 @@ def meters_test(
         found = open_meter(meter, rails=_words(rails))
         result = self_test(found, seconds=QUICK_S if quick else FULL_S)
         found.close()
-    for key, value in result.as_json().items():
-        if key != "warnings":
-            print(f"{key:13} {_shown(value)}")
-    for warning in result.warnings:
-        print(f"warning: {warning}")
+    told = result.as_json()
+    lines = [f"{key:13} {_shown(value)}" for key, value in told.items() if key != "warnings"]
+    say(told, [*lines, *(f"warning: {warning}" for warning in result.warnings)], as_json=as_json)
     raise typer.Exit(1 if result.warnings and result.source != "none" else 0)
 
 
 @meters.command("corrections")
-def meters_corrections() -> None:
-    """List the known biases of meters; none is applied unless `moe2 calibrate --correction` or `fit` is told to."""
+def meters_corrections(as_json: AsJson = False) -> None:
+    """List the known biases of meters; none is applied unless `moe2 calibrate --correction` or `fit` is told to.
+
+    Example: moe2 meters corrections
+    """
     from calibration.meters.corrections import CORRECTIONS
 
-    for found in CORRECTIONS:
-        print(f"{found.name}: joules under load x {found.loaded:g} (± {found.uncertainty:.0%}), idle x {found.idle:g}")
-        print(f"  for {found.meter}; {found.source}")
+    lines = [
+        f"{c.name}: joules under load x {c.loaded:g} (± {c.uncertainty:.0%}), idle x {c.idle:g}\n"
+        f"  for {c.meter}; {c.source}"
+        for c in CORRECTIONS
+    ]
+    say([asdict(c) for c in CORRECTIONS], lines, as_json=as_json)
 
 
 def calibrate_(  # noqa: PLR0917 - the command line's options
@@ -96,12 +105,13 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     budget_s: Annotated[float, typer.Option(help="Seconds to spend at most.")] = 600.0,
     seed: Annotated[int, typer.Option(help="Seed of the order of cells and of prompts.")] = 0,
     allow: Annotated[str, typer.Option(help="Preflight checks to let pass, joined by commas; recorded.")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Measure latency and energy of a model against prompt length; resumes where it was killed.
 
-    Examples: moe2 calibrate --url http://127.0.0.1:8080 --out recordings/orin
+    Example: moe2 calibrate --url http://127.0.0.1:8080 --out recordings/orin
 
-    moe2 calibrate --transformers llama-3.2-1b --most-prompt 512 --out recordings/here
+    Example: moe2 calibrate --transformers llama-3.2-1b --most-prompt 512 --out recordings/here
     """
     from calibration.meters.corrections import correction_named
     from calibration.meters.opening import open_meter
@@ -134,7 +144,7 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
         )
         found.close()
         runtime.close()
-    _tell_recording(store, out)
+    _tell_recording(store, out, as_json=as_json)
 
 
 def _runtime(url: str | None, model: str | None, transformers: str | None, torch_device: str, dtype: str) -> Runtime:
@@ -152,19 +162,23 @@ def _runtime(url: str | None, model: str | None, transformers: str | None, torch
     return RandomTransformer(found, device=torch_device, dtype=dtype)
 
 
-def _tell_recording(store: Store, out: Path) -> None:
+def _tell_recording(store: Store, out: Path, *, as_json: bool) -> None:
     """Print what a recording holds, what it lacks and how it ended."""
     rows = store.read()
     asked = rows[rows["kind"] == "request"]
-    faults = int((asked["fault"] != "").sum())
-    print(f"{asked['cell'].nunique()} cells, {len(asked)} requests, {faults} with faults, in {out}")
     last = rows[rows["session"] == rows["session"].max()]
-    for row in last[last["kind"] == "end"].to_dict("records"):
-        print(f"it ended as {row['reason']}")
-    missing = sorted(set(last[last["kind"] == "missing"]["cell"]))
-    if missing:
-        print(f"missing are {', '.join(missing)}; the same command goes on with them")
-    print(f"next: moe2 fit {out} --out profiles")
+    told = {
+        "cells": int(asked["cell"].nunique()),
+        "requests": len(asked),
+        "faults": int((asked["fault"] != "").sum()),
+        "ended": last.loc[last["kind"] == "end", "reason"].astype(str).tolist(),
+        "missing": sorted(set(last.loc[last["kind"] == "missing", "cell"])),
+    }
+    lines = [f"{told['cells']} cells, {told['requests']} requests, {told['faults']} with faults, in {out}"]
+    lines += [f"it ended as {reason}" for reason in told["ended"]]
+    if told["missing"]:
+        lines.append(f"missing are {', '.join(told['missing'])}; the same command goes on with them")
+    say(told, [*lines, f"next: moe2 fit {out} --out profiles"], as_json=as_json)
 
 
 def fit_(  # noqa: PLR0917 - the command line's options
@@ -177,6 +191,7 @@ def fit_(  # noqa: PLR0917 - the command line's options
     ] = None,
     correction: Annotated[str | None, typer.Option(help="Correct the meter's known bias, if not recorded.")] = None,
     figure: Annotated[bool, typer.Option(help="Draw data, fit, band and residuals beside each profile.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Fit the cost models of recordings and write a profile for each model.
 
@@ -190,13 +205,16 @@ def fit_(  # noqa: PLR0917 - the command line's options
     from calibration.fitting import fit_recording, fit_summary, read_recorded
     from scenarios.commands.terminal import print_fits
 
-    with bad_input():
+    with bad_input(), redirect_stdout(sys.stderr if as_json else sys.stdout):
         recorded = read_recorded(recordings, device=device, model=model)
         if recorded is None:
             found = fit_recording(recordings, out, device=device, model=model, quantization=quantization or "bf16")
         else:
             told = {"device": device, "model": model, "quantization": quantization}
             found = _fit_experts(recorded, out, told, correction, draw=figure)
+    if as_json:
+        say(fit_summary(found), [], as_json=True)
+        return
     print_fits(fit_summary(found))
     for profile in found:
         for row in profile.evidence.get("refused_rows", ()):
@@ -254,6 +272,7 @@ def _fit_one(
 def export_(
     recording: Annotated[Path, typer.Argument(help="Folder of `moe2 calibrate`.")],
     out: Annotated[Path, typer.Option(help="File to write, in the form of AIPerf's profile_export.jsonl.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write a recording's requests as AIPerf's per-request records.
 
@@ -262,22 +281,33 @@ def export_(
     from calibration.sources.aiperf import write_aiperf
 
     with bad_input():
-        print(f"{write_aiperf(recording, out)} records in {out}")
+        n = write_aiperf(recording, out)
+    say({"records": n, "file": str(out)}, [f"{n} records in {out}"], as_json=as_json)
 
 
 @profiles.command("list")
-def profiles_list() -> None:
-    """List the bundled profiles with their provenance."""
+def profiles_list(as_json: AsJson = False) -> None:
+    """List the bundled profiles with their provenance.
+
+    Example: moe2 profiles list
+    """
     from calibration.profile import bundled_profiles, read_profile
 
-    for name, file in bundled_profiles().items():
-        p = read_profile(file)
-        print(f"{name:58} latency {p.provenance.latency:8} energy {p.provenance.energy:8} {p.energy_scope}")
+    found = {name: read_profile(file) for name, file in bundled_profiles().items()}
+    lines = [
+        f"{name:58} latency {p.provenance.latency:8} energy {p.provenance.energy:8} {p.energy_scope}"
+        for name, p in found.items()
+    ]
+    told = {name: {**asdict(p.provenance), "energy_scope": p.energy_scope} for name, p in found.items()}
+    say(told, lines, as_json=as_json)
 
 
 @profiles.command("show")
 def profiles_show(name: Annotated[str, typer.Argument(help="A bundled profile or a path.")]) -> None:
-    """Print a profile's costs and evidence, as JSON."""
+    """Print a profile's costs and evidence, as JSON.
+
+    Example: moe2 profiles show rtx-4090/gemma-7b/bf16
+    """
     from calibration.profile import find_profile
     from calibration.profile_json import dump_profile
 
@@ -290,6 +320,7 @@ def profiles_compare(
     first: Annotated[str, typer.Argument(help="A bundled profile or a path.")],
     second: Annotated[str, typer.Argument(help="Another.")],
     output: Annotated[int, typer.Option(min=1, help="Output tokens of the request compared.")] = 128,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a lone request costs by both profiles, over prompt lengths.
 
@@ -299,14 +330,20 @@ def profiles_compare(
 
     with bad_input():
         one, two = find_profile(first, Path.cwd()), find_profile(second, Path.cwd())
-    print(f"{'prompt':>8} {'s, first':>10} {'s, second':>10} {'ratio':>7} {'J, first':>10} {'J, second':>10}")
+    lines, told = (
+        [f"{'prompt':>8} {'s, first':>10} {'s, second':>10} {'ratio':>7} {'J, first':>10} {'J, second':>10}"],
+        [],
+    )
     for P in (64, 256, 1024, 4096):
         seconds = [float(p.seconds.leg_of(P, output)) for p in (one, two)]
         joules = [None if p.joules is None else float(p.joules.leg_of(P, output)) for p in (one, two)]
         shown = " ".join(f"{'—' if j is None else f'{j:.4g}':>10}" for j in joules)
-        print(f"{P:>8} {seconds[0]:>10.4g} {seconds[1]:>10.4g} {seconds[1] / seconds[0]:>7.3g} {shown}")
-    if one.energy_scope != two.energy_scope:
-        print(f"joules are of different scopes, {one.energy_scope} and {two.energy_scope}: do not compare them")
+        lines.append(f"{P:>8} {seconds[0]:>10.4g} {seconds[1]:>10.4g} {seconds[1] / seconds[0]:>7.3g} {shown}")
+        told.append({"prompt_tokens": P, "output_tokens": output, "seconds": seconds, "joules": joules})
+    scopes = [one.energy_scope, two.energy_scope]
+    if scopes[0] != scopes[1]:
+        lines.append(f"joules are of different scopes, {scopes[0]} and {scopes[1]}: do not compare them")
+    say({"profiles": [one.name, two.name], "energy_scopes": scopes, "costs": told}, lines, as_json=as_json)
 
 
 @profiles.command("scale")
@@ -340,13 +377,18 @@ def profiles_scale(
 
 
 @profiles.command("validate")
-def profiles_validate(paths: Annotated[list[Path], typer.Argument(help="Profile files.")]) -> None:
-    """Check profile files; exit status 2 with one message for the first that is wrong."""
+def profiles_validate(
+    paths: Annotated[list[Path], typer.Argument(help="Profile files.")], as_json: AsJson = False
+) -> None:
+    """Check profile files; exit status 2 with one message for the first that is wrong.
+
+    Example: moe2 profiles validate profiles/mine.json
+    """
     from calibration.profile import read_profile
 
     with bad_input():
-        for path in paths:
-            print(f"{path}: valid, {read_profile(path).name}")
+        found = {str(path): read_profile(path).name for path in paths}
+    say(found, [f"{path}: valid, {name}" for path, name in found.items()], as_json=as_json)
 
 
 def _words(joined: str) -> tuple[str, ...]:
