@@ -109,6 +109,17 @@ def test_transfers_share_the_band_as_the_rule_says(rows, cut):
         np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("load", [0.1, 0.5])
+def test_the_mean_of_a_shared_band_is_that_of_processor_sharing(load, spread):
+    """Mean size over (1 - load) whatever the sizes are: constant, exponential, or rare and long (M/G/1-PS)."""
+    chance, n = np.random.default_rng(2), 200_000
+    sizes_s = {0.0: np.ones(n), 1.0: chance.exponential(1.0, n), 3.0: chance.gamma(1 / 9, 9.0, n)}[spread]
+    sent_s = np.cumsum(chance.exponential(1 / load, n))
+    ends_s = Band(1).ends_s(np.zeros(n, dtype=np.int64), sent_s, sent_s, sizes_s)
+    assert np.mean(ends_s - sent_s) == pytest.approx(sizes_s.mean() / (1 - load), rel=0.03)
+
+
 def a3_slowly(paths, ground, rule, until_s):
     """Return the handovers (user, at_s, to) of the rule in the module's words, user by user, step by step."""
     found = []
