@@ -1,7 +1,22 @@
 """The work that the gateway believes an expert still has before it."""
 
+from typing import Protocol
+
 from twin.expert import Expert, coefficients
-from twin.leg import Leg
+
+
+class Work(Protocol):
+    """A leg, of a server of the twin or of a real one."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        ...
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens of the answer."""
+        ...
 
 
 class Backlog:
@@ -21,7 +36,7 @@ class Backlog:
         """Return the seconds of work before a leg that is sent now."""
         return max(self.free_s - now_s, 0.0)
 
-    def add(self, leg: Leg, now_s: float) -> None:
+    def add(self, leg: Work, now_s: float) -> None:
         """A leg is sent."""
         a, b, c, d, e, f = self.costs
         P, n = leg.prompt_tokens, leg.output_tokens - 1
@@ -29,7 +44,7 @@ class Backlog:
         self.free_s = max(self.free_s, now_s) + alone_s / self.n_slots
         self.legs.add(id(leg))
 
-    def remove(self, leg: Leg, now_s: float) -> None:
+    def remove(self, leg: Work, now_s: float) -> None:
         """A leg has ended, or is given up."""
         self.legs.discard(id(leg))
         if not self.legs:

@@ -116,7 +116,7 @@ def _watch(bar: Progress, plan: Plan) -> Callable[[int, Counts], None]:
             task,
             description="recording" if n == 1 else f"recording {replication + 1} of {n}",
             completed=sum(counts.ended.values()),
-            total=counts.n_legs,
+            total=counts.total,
             told=f"sent {counts.sent}, failed {counts.ended['failed']}, late {counts.late}",
         )
         if bar.get_time() - drawn_s[0] > _REDRAWN_S:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Ended", "Events", "Journal", "Metered", "Sent", "Stopped", "read_journal"]
+__all__ = ["Ended", "Events", "GivenUp", "Journal", "Metered", "Sent", "Stopped", "Unanswered", "read_journal"]
 
 SCHEMA = 1
 
@@ -52,6 +52,27 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """The gateway no longer waits for an attempt, which fails, whatever its server still does."""
+
+    replication: int
+    leg: int
+    attempt: int
+    at_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """A request gets no answer: rejected, or failed. `request` is its row in the load."""
+
+    replication: int
+    request: int
+    at_s: float
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metered:
     """The joules of a device over a replication; None with the `reason` where there are none."""
 
@@ -80,11 +101,21 @@ class Events:
     manifest: dict[str, Any]
     sent: list[Sent] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
+    given_up: list[GivenUp] = field(default_factory=list)
+    unanswered: list[Unanswered] = field(default_factory=list)
     metered: list[Metered] = field(default_factory=list)
     stopped: list[Stopped] = field(default_factory=list)
 
 
-_KINDS = {"sent": Sent, "ended": Ended, "metered": Metered, "stopped": Stopped}
+_KINDS = {
+    "sent": Sent,
+    "ended": Ended,
+    "given_up": GivenUp,
+    "unanswered": Unanswered,
+    "metered": Metered,
+    "stopped": Stopped,
+}
+Event = Sent | Ended | GivenUp | Unanswered | Metered | Stopped
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -108,7 +139,7 @@ class Journal:
         os.fsync(self._file)
         os.close(self._file)
 
-    def add(self, event: Sent | Ended | Metered | Stopped) -> None:
+    def add(self, event: Event) -> None:
         """Append one event. Not forced onto the disk: that would hold up the next send."""
         self._write({"kind": _NAMES[type(event)], **asdict(event)})
 

@@ -17,19 +17,22 @@ import numpy as np
 
 from calibration.meters.protocol import Meter
 from calibration.runtimes.async_endpoint import AsyncEndpoint
+from scenarios.files.gateway import rules_of
 from scenarios.files.loading import Scenario, load
 from scenarios.recording.checking import checked_servers
 from scenarios.recording.endpoints import EndpointSpec, read_endpoints
 from scenarios.recording.journal import Events, Journal, Metered, read_journal
 from scenarios.recording.metering import metered, open_meters, sampling
-from scenarios.recording.playing import Counts, Patience, Play
+from scenarios.recording.playing import Counts, Play
 from scenarios.recording.prompts import Prompts, Served, read_questions
 from scenarios.recording.scaling import sped_up
 from scenarios.recording.tabulating import Recorded, busy_spans, legs_of, of_replication
 from scenarios.running import resolved
 from scenarios.runs.folder import check_replaceable
 from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads
+from twin.backlog import Backlog
 from twin.network import Link
+from twin.rules import Rules
 
 __all__ = ["Plan", "Recording", "journal_of", "perform", "prepare", "recording_of"]
 
@@ -140,14 +143,16 @@ async def _played(plan: Plan, replication: int, journal: Journal, watch: Callabl
     drawn, file = plan.loads[replication], plan.assembly.file
     requests, stop_s = drawn.requests, file.duration_s + file.drain_cap_s
     endpoints = [AsyncEndpoint(spec.url, stall_s=spec.timeout_s, key=spec.key) for spec in plan.specs]
-    link = _link(plan.assembly, drawn)
+    link, rules = _link(plan.assembly, drawn), _rules(plan.assembly)
     play = Play(
         replication=replication,
         prompts=_prompts(plan, drawn),
-        leaves_s=np.asarray(link.at_gateway_s(requests.arrived_s, requests.user_id, requests.prompt_tokens)),
+        comes_s=np.asarray(link.at_gateway_s(requests.arrived_s, requests.user_id, requests.prompt_tokens)),
         endpoints=endpoints,
         journal=journal,
-        patience=_patience(plan.assembly),
+        backlogs=[Backlog(expert) for expert in plan.assembly.experts],
+        rules=rules,
+        counts=Counts(total=len(requests) * rules.k if rules.k else len(drawn.legs)),
         duration_s=file.duration_s,
         stop_s=stop_s,
         watch=lambda counts: watch(replication, counts),
@@ -193,6 +198,7 @@ def _recorded(assembly: Assembly, drawn: Load, events: Events, replication: int)
         load=drawn,
         link=_link(assembly, drawn),
         pool=None if assembly.routing is None else assembly.routing.pool,
+        rules=_rules(assembly),
     )
 
 
@@ -209,8 +215,10 @@ def _link(assembly: Assembly, drawn: Load) -> Link:
     return assembly.network.begin(seed=drawn.seed, stop_s=file.duration_s + file.drain_cap_s)
 
 
-def _patience(assembly: Assembly) -> Patience:  # noqa: ARG001
-    return Patience()
+def _rules(assembly: Assembly) -> Rules:
+    """Return the gateway's rules; without any it asks all experts of a request at once and waits for every leg."""
+    k = None if assembly.routing is None else min(assembly.file.router.k, len(assembly.experts))
+    return rules_of(assembly.file.gateway, k) or Rules()
 
 
 def _manifest(

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scenarios.recording.journal import Ended, Events, Metered, Sent, Stopped
+from scenarios.recording.journal import Ended, Events, GivenUp, Metered, Sent, Stopped, Unanswered
 from scenarios.runs.replicating import Load
 from twin.expert import Expert
 from twin.network import Link
 from twin.prompts import PromptPool
+from twin.rules import Rules
 from twin.tables import Tables
 
 __all__ = ["Recorded", "busy_spans", "legs_of", "of_replication", "sends", "tables_of"]
@@ -23,7 +24,7 @@ __all__ = ["Recorded", "busy_spans", "legs_of", "of_replication", "sends", "tabl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """One replication as it was recorded; `quorum` legs make a request served, None: all of its legs."""
+    """One replication as it was recorded, by the gateway's `rules`."""
 
     replication: int
     experts: Sequence[Expert]
@@ -34,7 +35,9 @@ class Recorded:
     ended: Sequence[Ended]
     metered: Mapping[str, Metered]
     stopped: Stopped
-    quorum: int | None = None
+    given_up: Sequence[GivenUp]
+    unanswered: Sequence[Unanswered]
+    rules: Rules
 
     @property
     def horizon_s(self) -> float:
@@ -57,6 +60,8 @@ def of_replication(events: Events, replication: int, **known: Any) -> Recorded:
         replication=replication,
         sent=sent,
         ended=ended,
+        given_up=[event for event in events.given_up if event.replication == replication],
+        unanswered=[event for event in events.unanswered if event.replication == replication],
         metered={event.device: event for event in events.metered if event.replication == replication},
         stopped=stops[-1]
         if stops
@@ -68,11 +73,10 @@ def of_replication(events: Events, replication: int, **known: Any) -> Recorded:
 def tables_of(recorded: Recorded) -> Tables:
     """Return requests, legs and devices; what was not told is null, and so is the energy of what has no meter."""
     legs = legs_of(recorded)
-    kept = recorded.came[recorded.load.legs.request]
     return Tables(
         requests=_requests(recorded, legs)[recorded.came].reset_index(drop=True),
-        legs=legs[kept].drop(columns="ended_s").reset_index(drop=True),
-        devices=_devices(recorded, legs[kept]),
+        legs=legs.drop(columns=["ended_s", "request"]),
+        devices=_devices(recorded, legs),
     )
 
 
@@ -112,42 +116,70 @@ def busy_spans(legs: pd.DataFrame, device: str, horizon_s: float) -> list[tuple[
 
 
 def legs_of(recorded: Recorded) -> pd.DataFrame:
-    """Return the legs with a column `ended_s` more; of a leg that was tried again, the last attempt."""
-    legs, requests, n = recorded.load.legs, recorded.load.requests, len(recorded.load.legs)
-    instants = {key: np.full(n, nan) for key in ("arrived_s", "started_s", "first_token_s", "finished_s", "ended_s")}
-    status, reason = np.full(n, "unfinished", dtype=object), np.full(n, None, dtype=object)
-    attempt, prompt, output = np.ones(n, dtype=np.int64), legs.prompt_tokens.copy(), legs.output_tokens.copy()
-    for sent in recorded.sent:
-        instants["arrived_s"][sent.leg], attempt[sent.leg] = sent.sent_s, sent.attempt
-    for end in recorded.ended:
-        if end.attempt != attempt[end.leg]:
-            continue
-        status[end.leg], reason[end.leg] = end.status, end.reason
-        for key, value in _instants(end, float(instants["arrived_s"][end.leg])).items():
-            instants[key][end.leg] = nan if value is None else value
-        prompt[end.leg] = prompt[end.leg] if end.prompt_tokens is None else end.prompt_tokens
-    return pd.DataFrame(
-        {
-            "replication": np.full(n, recorded.replication, dtype=np.int64),
-            "request_id": requests.request_id[legs.request],
-            "expert": np.array([e.name for e in recorded.experts], dtype=object)[legs.expert],
-            "device": np.array([e.device for e in recorded.experts], dtype=object)[legs.expert],
-            "weight": legs.weight,
-            **instants,
-            "prompt_tokens": prompt,
-            "output_tokens": output,
-            "energy_j": np.full(n, nan),  # a meter knows a device, not a leg
-            "status": status,
-            "attempt": attempt,
-            "reason": reason,
-        }
+    """Return a row for every attempt, in the order of requests and then of sends, with `request` and `ended_s` more.
+
+    Legs that all have to be asked stand there too when their requests came and they were not sent.
+    """
+    legs, known = recorded.load.legs, recorded.load
+    ended = {(event.leg, event.attempt): event for event in recorded.ended}
+    up = {(event.leg, event.attempt): event for event in recorded.given_up}
+    rows = [_attempt(event, ended, up) for event in recorded.sent] + [_unsent(leg) for leg in _not_sent(recorded)]
+    frame = pd.DataFrame(rows, columns=["leg", *_ATTEMPT])
+    frame["request"] = legs.request[frame["leg"].to_numpy(dtype=np.intp)]
+    frame = frame.sort_values("request", kind="stable", ignore_index=True)
+    leg = frame.pop("leg").to_numpy(dtype=np.intp)
+    first = frame["attempt"].to_numpy() == 1
+    asked = np.bincount(
+        legs.request[leg], weights=np.where(first, legs.weight[leg], 0.0), minlength=len(known.requests)
     )
+    prompt = frame["prompt_tokens"].to_numpy(dtype=np.float64, na_value=nan)
+    columns = {
+        "replication": np.full(len(leg), recorded.replication, dtype=np.int64),
+        "request_id": known.requests.request_id[legs.request[leg]],
+        "expert": np.array([e.name for e in recorded.experts], dtype=object)[legs.expert[leg]],
+        "device": np.array([e.device for e in recorded.experts], dtype=object)[legs.expert[leg]],
+        "weight": legs.weight[leg] if recorded.rules == Rules() else legs.weight[leg] / asked[legs.request[leg]],
+        **{key: frame[key].astype(np.float64) for key in _INSTANTS},
+        "prompt_tokens": np.where(np.isnan(prompt), legs.prompt_tokens[leg], prompt).astype(np.int64),
+        "output_tokens": legs.output_tokens[leg],
+        "energy_j": np.full(len(leg), nan),  # a meter knows a device, not a leg
+        **{key: frame[key] for key in ("status", "attempt", "reason", "request")},
+    }
+    return pd.DataFrame(columns)
+
+
+_INSTANTS = ("arrived_s", "started_s", "first_token_s", "finished_s", "ended_s")
+_ATTEMPT = ("attempt", *_INSTANTS, "prompt_tokens", "status", "reason")
+
+
+def _not_sent(recorded: Recorded) -> list[int]:
+    """Return the legs that were to be sent, whatever happens, and were not when the recording ended."""
+    if recorded.rules != Rules():
+        return []
+    sent = {event.leg for event in recorded.sent}
+    return [leg for leg in np.flatnonzero(recorded.came[recorded.load.legs.request]).tolist() if leg not in sent]
+
+
+def _unsent(leg: int) -> dict[str, Any]:
+    return {"leg": leg, "attempt": 1, "status": "unfinished", "reason": None}
+
+
+def _attempt(
+    sent: Sent, ended: Mapping[tuple[int, int], Ended], given_up: Mapping[tuple[int, int], GivenUp]
+) -> dict[str, Any]:
+    """Return an attempt's row. One that was given up has failed, whatever its server did in the end."""
+    end, up = ended.get((sent.leg, sent.attempt)), given_up.get((sent.leg, sent.attempt))
+    row = {"leg": sent.leg, "attempt": sent.attempt, "arrived_s": sent.sent_s, "status": "unfinished", "reason": None}
+    if end is not None:
+        row |= {"status": end.status, "reason": end.reason, "prompt_tokens": end.prompt_tokens}
+        row |= _instants(end, sent.sent_s)
+    return row if up is None else row | {"status": "failed", "reason": up.reason}
 
 
 def _instants(end: Ended, arrived_s: float) -> dict[str, float | None]:
     """Return the instants of an attempt; it started as long before its first token as its server says.
 
-    Only a served leg is finished: what a failed one had by then is its first token at the most.
+    Only what was served is finished: what failed had its first token at the most.
     """
     started_s = None
     if end.first_token_s is not None and end.server_prefill_s is not None:
@@ -178,7 +210,7 @@ def _requests(recorded: Recorded, legs: pd.DataFrame) -> pd.DataFrame:
             "category": requests.category,
             "arrived_s": requests.arrived_s,
             "finished_s": finished_s,
-            "n_legs": np.bincount(recorded.load.legs.request, minlength=n),
+            "n_legs": np.bincount(legs["request"], minlength=n),
             "answer": np.full(n, None, dtype=object),  # what a testbed says to random tokens is no answer
             "correct": pd.arrays.BooleanArray(np.zeros(n, dtype=np.bool_), np.ones(n, dtype=np.bool_)),
             "energy_j": np.full(n, nan),
@@ -188,24 +220,23 @@ def _requests(recorded: Recorded, legs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joined(recorded: Recorded, legs: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
-    """Return what became of each request and when its answer left the gateway; the join is the twin's.
+    """Return what became of each request, and when its answer left the gateway: at the last of the legs it needed.
 
-    Served when enough legs are, at the last of those; else rejected when a leg was, else failed, else unfinished.
+    Served when enough legs are; else what the gateway said of it (rejected, failed); else unfinished.
     """
-    request, n = recorded.load.legs.request, len(recorded.load.requests)
-    n_legs = np.bincount(request, minlength=n)
-    wanted = n_legs if recorded.quorum is None else np.minimum(n_legs, recorded.quorum)
-    of_leg = legs["status"].to_numpy(dtype=object)
+    known, rules = recorded.load, recorded.rules
+    n = len(known.requests)
+    asked = np.bincount(known.legs.request, minlength=n)
+    asked = asked if rules.k is None else np.minimum(asked, rules.k)
+    needed = asked if rules.quorum is None else np.minimum(asked, rules.quorum)
+    served = legs[(legs["status"] == "served")].sort_values(["request", "finished_s"], kind="stable")
+    request, finished_s = (served[key].to_numpy() for key in ("request", "finished_s"))
     status, left_s = np.full(n, "unfinished", dtype=object), np.full(n, nan)
-    for word in ("failed", "rejected"):
-        status[request[of_leg == word]] = word
-    served = of_leg == "served"
-    finished_s = legs["finished_s"].to_numpy(dtype=np.float64)
-    order = np.lexsort((np.where(served, finished_s, np.inf), request))
-    nth = np.flatnonzero(np.diff(request, prepend=-1))[np.arange(n)] + wanted - 1  # legs are in the order of requests
-    last = order[nth]
-    done = served[last]
-    status[done], left_s[done] = "served", finished_s[last][done]
+    for event in recorded.unanswered:
+        status[event.request] = event.status
+    place = np.arange(len(request)) - np.searchsorted(request, request)  # within its request
+    last = place == needed[request] - 1
+    status[request[last]], left_s[request[last]] = "served", finished_s[last]
     return status, left_s
 
 
