@@ -4,6 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from calibration.meters.boards import board_named
@@ -11,6 +12,7 @@ from calibration.meters.ina3221 import Ina3221Meter
 from calibration.meters.protocol import Meter
 from calibration.meters.sampling import Sampling
 from calibration.runtimes.endpoint import Endpoint
+from calibration.runtimes.stream import Stream
 from tests.llama_server import llama_server, write_llama
 
 WATCHED_S = 5.0
@@ -23,12 +25,18 @@ def main() -> None:
         print(f"meter at {1 / meter.poll_s:.0f} looks a second: {core_share(meter):.2%} of a core (allowed 1 %)")
         with llama_server(write_llama(Path(folder) / "llama.gguf")) as address:
             with_s, without_s, overhead_s = first_tokens(meter, address)
+            costs_s = {n: client_cpu_s(address, n) for n in (1, 64)}
         change = np.median(with_s) / np.median(without_s) - 1
         spread = 1.2533 * np.hypot(*(np.std(s) / np.sqrt(len(s)) / np.median(s) for s in (with_s, without_s)))
         print(f"TTFT with the meter over without, {PAIRS} pairs: {change:+.2%} ± {1.96 * spread:.2%} (allowed 0.5 %)")
         print(
             f"client overhead, TTFT - server's prompt time: median {1000 * np.median(overhead_s):.2f} ms (allowed 2 ms)"
         )
+        for n, (whole_s, inside_s) in costs_s.items():
+            print(
+                f"client CPU, 512 prompt and {n} output tokens: {1000 * whole_s:.2f} ms a request, "
+                f"{1000 * inside_s:.2f} ms of it between sending and the last byte"
+            )
         meter.close()
 
 
@@ -38,6 +46,37 @@ def core_share(meter: Meter) -> float:
     with Sampling(meter):
         time.sleep(WATCHED_S)
     return (time.process_time() - before_s) / WATCHED_S
+
+
+def client_cpu_s(address: str, output_tokens: int) -> tuple[float, float]:
+    """Return this process's CPU seconds per request, all of it and the part within its durations.
+
+    CPU time hardly grows when the machine is busy, as wall time does.
+    """
+    endpoint = Timed(address)
+    endpoint.report()
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(100, 500, 512).tolist() for _ in range(PAIRS)]
+    endpoint.generate(prompts[0], output_tokens)
+    endpoint.inside_s = 0.0
+    before_s = time.process_time()
+    for prompt in prompts:
+        endpoint.generate(prompt, output_tokens)
+    whole_s = time.process_time() - before_s
+    endpoint.close()
+    return whole_s / len(prompts), endpoint.inside_s / len(prompts)
+
+
+class Timed(Endpoint):
+    """An endpoint that adds up the CPU time of what lies between sending and the last byte."""
+
+    inside_s = 0.0
+
+    def _received(self, request: httpx.Request, stream: Stream) -> str:
+        before_s = time.process_time()
+        fault = super()._received(request, stream)
+        self.inside_s += time.process_time() - before_s
+        return fault
 
 
 def first_tokens(meter: Meter, address: str) -> tuple[list[float], list[float], list[float]]:

@@ -59,8 +59,8 @@ def sections(n: int = 200) -> Iterable[str]:
         "llama.cpp on eight NVIDIA cards, one sequence at a time: each card left out and predicted from the one whose "
         "tensor rate (prefill) or memory bandwidth (decode) is nearest. The error is |predicted / recorded − 1|, the "
         "median over prompt lengths for each card, model and quantisation; figures over all of those. A prefill hardly "
-        "follows the tensor rate of a data sheet: such a transfer is a guess of the order of magnitude, and the profile "
-        "carries these errors."
+        "follows the tensor rate of a data sheet: such a transfer is a guess of the order of magnitude, and the "
+        "profile carries these errors."
     )
     yield _table(["phase", "left out", "median error", "worst", "worst card"], _by_phase(errors))
     yield "## Calibration: other recordings"
@@ -91,7 +91,7 @@ def _sweep(measurements: Path) -> str:
         metered["decode"] += len(sessions.decode_j)
         try:
             check_growth("", sessions.requests["asked_prompt_tokens"], sessions.requests["ttft_s"])
-        except ValueError:  # noqa: PERF203 - the refusal is what is counted
+        except ValueError:
             cached.append(f"{sessions.manifest['model']} {sessions.manifest['label']}")
     return (
         f"IISWC26 sweep of an AGX Orin 32GB: {len(sweep)} experts, {rows} rows. Refused as cached, since their time to "
@@ -115,10 +115,10 @@ def _mlperf(path: Path) -> str:
     return (
         f"MLPerf 4.1, GPT-J on the AGX Orin 64GB, SingleStream: median {p50:.2f} s, 99th percentile {p99:.2f} s, mean "
         f"{float(single['mean_s']):.2f} s for {tokens:.0f} tokens (Offline's mean). The measured profile of that board "
-        f"reads {bytes_per_s / 1e9:.0f} GB of weights a second while decoding. At that speed the mean leaves time for at "
-        f"most {width:.1f} bytes per parameter and token, the prefill taken as nothing: consistent with weights of 8 "
-        "bits or fewer, which the file does not state, and with no profile here of 16 bits. It is a check of the order "
-        "of magnitude, no more."
+        f"reads {bytes_per_s / 1e9:.0f} GB of weights a second while decoding. At that speed the mean leaves time for "
+        f"at most {width:.1f} bytes per parameter and token, the prefill taken as nothing: consistent with weights of "
+        "8 bits or fewer, which the file does not state, and with no profile here of 16 bits. It is a check of the "
+        "order of magnitude, no more."
     )
 
 

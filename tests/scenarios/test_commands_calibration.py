@@ -109,7 +109,7 @@ def test_profiles_are_listed_shown_compared(app):
 
 
 def test_a_profile_is_scaled_to_a_device_and_a_model(app, tmp_path):
-    """Both transfers write a profile that reads back as scaled, with measured errors; without a target it is an error."""
+    """Both transfers write a profile that reads back as scaled, with measured errors; one needs a target."""
     name = "rtx-4090/llama-3.1-8b-instruct/bf16"
     run(app, "profiles", "scale", name, "--device", "rtx-3090", "--model", "gemma-7b", "--out", tmp_path)
     found = read_profile(tmp_path / "rtx-3090--gemma-7b--bf16.json")
