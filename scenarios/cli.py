@@ -202,7 +202,7 @@ for commands in (sweep, plan, report, calibration, method, compare, sync, record
 PANELS = {
     "Plan a testbed": "scenarios check schema run report timeline sweep plan capacity sensitivity whatif versus",
     "At a device": "meters calibrate fit profiles export",
-    "The twin and the testbed": "record compare import sync",
+    "The twin and the testbed": "record compare import sync traces",
     "The method": "answers embed train evaluate",
 }
 

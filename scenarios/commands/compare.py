@@ -1,4 +1,4 @@
-"""The commands that hold the twin against what was recorded: `moe2 compare`, `import`."""
+"""The commands that hold the twin against what was recorded: `moe2 compare`, `import`, `traces …`."""
 
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
@@ -18,11 +18,17 @@ __all__ = ["register"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+TracesFolder = Annotated[Path, typer.Option("--folder", help="Folder of the traces.")]
+_FOLDER = Path("tests/traces")
+
+traces = typer.Typer(help="Recorded runs that the twin must stay near.", no_args_is_help=True)
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(compare)
     app.command("import")(import_)
+    app.add_typer(traces, name="traces")
 
 
 def compare(
@@ -78,6 +84,68 @@ def import_(
     with bad_input():
         n = import_run(form, file, out, expert=expert, device=device)
     print(f"{n} requests in {out}")
+
+
+@traces.command("add")
+def traces_add(  # noqa: PLR0917 - the command line's options
+    recorded: Annotated[Path, typer.Argument(help="Folder of the recorded run.")],
+    scenario: Annotated[str, typer.Option(help="The scenario with the experts and the profiles used.")],
+    tolerances: Annotated[Path, typer.Option(metavar="FILE", help="TOML file of tolerances that it must meet.")],
+    note: Annotated[str, typer.Option(help="On what and how it was recorded.")],
+    name: Annotated[str | None, typer.Option(help="Name of the trace; by default that of the recorded folder.")] = None,
+    folder: TracesFolder = _FOLDER,
+) -> None:
+    """Keep a recorded run, its scenario, profiles and tolerances as a regression trace.
+
+    Exit status as of `moe2 compare`: the trace is replayed once and kept in any case.
+
+    Example: moe2 traces add runs/recorded --scenario bench.toml --tolerances loose.toml --note "llama.cpp, one core"
+    """
+    from scenarios.comparing.traces import add_trace
+
+    with bad_input():
+        path, found = add_trace(
+            recorded,
+            folder,
+            name=name or recorded.resolve().name,
+            scenario=scenario,
+            tolerances=tolerances,
+            note=note,
+        )
+    _print_findings(found)
+    print(f"{path}: {sum(file.stat().st_size for file in path.iterdir())} bytes")
+    raise typer.Exit(found.exit_status)
+
+
+@traces.command("replay")
+def traces_replay(
+    names: Annotated[list[str] | None, typer.Argument(help="Traces; all without a name.")] = None,
+    folder: TracesFolder = _FOLDER,
+) -> None:
+    """Replay regression traces and hold the twin against their tolerances.
+
+    Exit status: 0 all are met, 1 one is exceeded, 2 bad input or a changed file, 3 one cannot be judged.
+
+    Example: moe2 traces replay
+    """
+    from scenarios.comparing.traces import replay_trace, traces_in
+
+    with bad_input():
+        known = {path.name: path for path in traces_in(folder)}
+        for name in names or []:
+            if name not in known:
+                raise ValueError(f"{folder}: no trace {name!r}; there are {', '.join(known) or 'none'}")
+        replayed = [replay_trace(known[name]) for name in names or known]
+    for one in replayed:
+        print(f"{one.name}:")
+        _print_findings(one.comparison)
+    found = {one.comparison.exit_status for one in replayed}
+    raise typer.Exit(1 if 1 in found else 3 if 3 in found else 0)
+
+
+def _print_findings(found: Comparison) -> None:
+    for finding in found.findings:
+        print(f"  {finding.status}: {finding.words}")
 
 
 def _print_comparison(found: Comparison) -> None:

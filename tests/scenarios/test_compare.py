@@ -227,6 +227,9 @@ def test_the_command_exits_1_and_names_what_drifted(two, tmp_path):
     assert table.loc[(table["quantity"] == "e2e") & (table["statistic"] == "mean"), "difference"].iloc[0] == (
         pytest.approx(0.2)
     )
+    faster = moe2("compare", *reversed(two), "--tolerances", limits)  # too fast is as wrong as too slow
+    assert faster.exit_code == 1
+    assert "-16.7%" in faster.output
     again = moe2("compare", *two, "--tolerances", limits, "--out", tmp_path / "out", "--json")
     assert again.exit_code == 1
     assert json.loads(again.output)["exit_status"] == 1

@@ -1,0 +1,103 @@
+"""Regression traces: adding one is one command, a changed file is refused, and the twin stays near what is kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cli import PROFILE, hand, moe2  # noqa: F401 - a fixture
+
+from scenarios.comparing.traces import replay_trace, traces_in
+
+FOLDER = Path(__file__).parents[1] / "traces"
+
+
+@pytest.fixture
+def added(hand, tmp_path):  # noqa: F811
+    """Keep a run as a trace and return its folder and the words of the command."""
+    moe2("run", hand, "--out", tmp_path / "real", "--no-report")
+    (tmp_path / "limits.toml").write_text("[e2e]\nmean = 0.05\np95 = 0.05\n")
+    return tmp_path / "traces" / "first", (
+        "traces", "add", tmp_path / "real", "--scenario", hand, "--tolerances", tmp_path / "limits.toml",
+        "--note", "made by the twin", "--name", "first", "--folder", tmp_path / "traces",
+    )  # fmt: skip
+
+
+def test_every_kept_trace_is_within_its_tolerances(capsys):
+    """Each recorded run in tests/traces, replayed, is as near as its own tolerances say; errors are printed."""
+    found = [replay_trace(trace) for trace in traces_in(FOLDER)]
+    assert found, f"{FOLDER}: no trace is kept"
+    with capsys.disabled():
+        for one in found:
+            words = "\n  ".join(finding.words for finding in one.comparison.findings)
+            print(f"\n{one.name}, {len(one.comparison.pairs.requests)} requests:\n  {words}")
+    assert {one.name: one.comparison.exit_status for one in found} == {one.name: 0 for one in found}
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 1_000_000
+
+
+def test_a_run_is_kept_and_replayed_by_one_command_each(added, tmp_path):
+    """What the twin made it meets exactly; the trace stands alone: its profile and scenario are copies."""
+    folder, words = added
+    found = moe2(*words)
+    assert found.exit_code == 0, found.output
+    names = {path.name for path in folder.iterdir()}
+    tables = {"requests.parquet", "legs.parquet", "devices.parquet"}
+    assert names == {*tables, "scenario.toml", "bench--m--q.json", "tolerances.toml", "trace.toml"}
+    for path in (tmp_path / "in").iterdir():
+        path.unlink()
+    again = moe2("traces", "replay", "--folder", tmp_path / "traces")
+    assert again.exit_code == 0, again.output
+    assert "kept: e2e.mean: 1.688 measured, 1.688 simulated, +0.0%" in again.output
+    assert moe2(*words).exit_code == 2  # it is there already
+
+
+def test_a_twin_that_drifts_from_its_trace_is_told(added, tmp_path):
+    """A trace added of a server 20 % slower than its profile says: exit 1, with what exceeds which tolerance."""
+    folder, words = added
+    slower = {**PROFILE, "prefill_s": [0.6, 0.0, 0.0], "decode_s": {**PROFILE["decode_s"], "base": 0.075}}
+    (tmp_path / "in" / "bench.json").write_text(json.dumps(slower))
+    assert moe2(*words).exit_code == 1
+    found = moe2("traces", "replay", "first", "--folder", folder.parent)
+    assert found.exit_code == 1
+    assert "exceeded: e2e.mean: 1.688 measured, 2.025 simulated, +20.0%, beyond the tolerance 0.05" in found.output
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: (f / "tolerances.toml").write_text("[e2e]\nmean = 9.0\n"), "tolerances.toml: was changed"),
+        (lambda f: (f / "legs.parquet").unlink(), "legs.parquet: is missing"),
+        (lambda f: (f / "more.json").write_text("{}"), "more.json: is not in the registry"),
+        (lambda f: (f / "trace.toml").write_text("note = 'x'"), "cannot be read as a trace's registry"),
+    ],
+)
+def test_a_trace_that_was_changed_is_refused(added, change, told):
+    """Every file has its hash in the registry: a loosened tolerance does not go unseen."""
+    folder, words = added
+    moe2(*words)
+    change(folder)
+    found = moe2("traces", "replay", "--folder", folder.parent)
+    assert found.exit_code == 2
+    assert told in " ".join(found.output.split())
+
+
+def test_what_cannot_be_a_trace_is_refused_and_leaves_nothing(added, tmp_path):
+    """No note, a name that is a path, no such trace, too many bytes: exit 2, nothing written."""
+    folder, words = added
+    for option, value, told in (
+        ("--note", " ", "--note is empty"),
+        ("--name", "../up", "must be the name of a folder"),
+    ):
+        changed = [value if before == option else word for before, word in zip(("", *words), words, strict=False)]
+        found = moe2(*changed)
+        assert found.exit_code == 2
+        assert told in " ".join(found.output.split())
+    assert not folder.parent.exists()
+    assert moe2("traces", "replay", "--folder", folder.parent).exit_code == 2
+    from scenarios.comparing.traces import add_trace
+
+    with pytest.raises(ValueError, match="at most 10 are kept; record less"):
+        add_trace(
+            tmp_path / "real", folder.parent, name="big", scenario=str(words[4]), tolerances=words[6], note="n",
+            most_bytes=10,
+        )  # fmt: skip
+    assert not (folder.parent / "big").exists()
