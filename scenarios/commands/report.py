@@ -69,11 +69,11 @@ def report(  # noqa: PLR0917 - the command line's options
 def _redraw(run: Path, out: Path, *, interactive: bool, vector: Vector | None, console: Console) -> dict[str, object]:
     from scenarios.figures import draw_figures
     from scenarios.report import write_report
-    from scenarios.story.reading import read_result
+    from scenarios.story.reading import read_result, told_of
     from scenarios.story.telling import tell
 
     with console.status("reading the tables"):
-        story = tell(read_result(run), out=run)
+        story = replace(tell(read_result(run), out=run), **told_of(run))
     if out != run:
         _check_out(out, "report.html")
     with console.status("drawing the report"):

@@ -54,7 +54,7 @@ def write_recording(recording: Recording, out: Path, *, report: bool, console: C
     """Judge a recording and write its folder, which appears whole or not at all; the journal moves into it."""
     result = result_of(recording)
     sent = pd.concat([sends(recorded) for recorded in recording.replications], ignore_index=True)
-    journal = journal_of(out)
+    journal, told = journal_of(out), _story(recording, result, sent, out)
     with whole_folder(out) as folder:
         sent.to_parquet(folder / "sends.parquet", index=False)
         write_result(
@@ -63,8 +63,8 @@ def write_recording(recording: Recording, out: Path, *, report: bool, console: C
             out=out,
             report=report,
             console=console,
-            summary={"engine": "recorded", "recording": _about(recording, sent)},
-            story=_story(recording, result, sent, out),
+            summary={"engine": "recorded", "recording": _about(recording, sent), "told": told},
+            story=told,
         )
         shutil.copyfile(journal, folder / JOURNAL)
     journal.unlink()

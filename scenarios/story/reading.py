@@ -13,9 +13,9 @@ from scenarios.runs.result import Result
 from scenarios.verdicts.judging import Evidence
 from scenarios.verdicts.verdict import Verdict
 from twin.tables import SCHEMAS, read_tables
-from twin.world import engine_of
+from twin.world import ENGINES, engine_of
 
-__all__ = ["read_result"]
+__all__ = ["read_result", "told_of"]
 
 
 def read_result(folder: Path) -> Result:
@@ -30,7 +30,9 @@ def read_result(folder: Path) -> Result:
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         verdicts = [_verdict(told) for told in summary["verdicts"]]
-        assembly = assemble(load(folder / "scenario.toml"), engine=engine_of(summary["engine"]))
+        engine = str(summary["engine"])  # "recorded" and "imported" are of no engine
+        simulated = engine_of(engine) if engine in ENGINES else "compiled"
+        assembly = assemble(load(folder / "scenario.toml"), engine=simulated)
         evidence = Evidence(
             experts=assembly.experts,
             tables=read_tables(folder),
@@ -44,6 +46,13 @@ def read_result(folder: Path) -> Result:
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         kind = type(error).__name__
         raise ValueError(f"{folder / 'summary.json'}: not a run's summary ({kind}: {error}); run it again") from None
+
+
+def told_of(folder: Path) -> dict[str, Any]:
+    """Return the fields of the story in which a recorded run tells something else than a simulated one."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    told: dict[str, Any] = summary.get("told", {})
+    return told
 
 
 def _verdict(told: Mapping[str, Any]) -> Verdict:

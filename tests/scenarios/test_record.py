@@ -314,6 +314,22 @@ class NoScope(SteadyMeter):
     scope = None
 
 
+def test_a_report_says_that_it_was_recorded(tmp_path):
+    """The page of a recording, and the one drawn again from its folder, say what was real, and how to record again."""
+    rows = [(0.05 * i, 8, 4, "a") for i in range(20)]
+    with testbed_server() as a:
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address})
+        found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out", "--json")
+    assert json.loads(found.stdout)["engine"] == "recorded"
+    page = tmp_path / "out" / "report.html"
+    first = page.read_text(encoding="utf-8")
+    again = moe2("report", tmp_path / "out")
+    assert again.exit_code == 0, again.output
+    for text in (first, page.read_text(encoding="utf-8")):
+        assert "Servers, devices and their network were real" in text
+        assert "moe2 record" in text
+
+
 def test_a_routed_scenario_is_routed_as_the_run_is(tmp_path):
     """Gate, subset, prompts and join are the twin's; questions go out as texts given; the way to the user is added."""
     changes = ["duration_s=120.0", "warmup_s=0.0", "load.requests_per_s=0.2", "router.k=2", "drain_cap_s=60.0"]
