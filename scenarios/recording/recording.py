@@ -37,6 +37,10 @@ from twin.rules import Rules
 __all__ = ["Plan", "Recording", "journal_of", "perform", "prepare", "recording_of"]
 
 
+OPEN = ("poisson", "gamma", "mmpp", "diurnal", "trace", "requests")
+"""Loads that can be recorded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A recording of which everything was read, checked and asked: only the playing is left."""
@@ -86,6 +90,11 @@ def prepare(
     check_replaceable(out)
     if journal_of(out).exists():
         raise ValueError(f"{journal_of(out)}: a recording there was not finished; `moe2 record --resume` writes it")
+    if (process := scenario.file.load.process) not in OPEN:
+        raise ValueError(
+            f"{scenario.source}: [load]: process = {process!r}: only requests whose instants do not depend on what "
+            f"came of others can be recorded: {', '.join(OPEN)}"
+        )
     assembly = assemble(sped_up(scenario, speed))
     loads = draw_loads(assembly, n=replications)
     names = [expert.name for expert in assembly.experts]

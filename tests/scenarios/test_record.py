@@ -417,6 +417,16 @@ def test_wrong_endpoints_are_refused_in_one_message(tmp_path, message):
     assert not journal_of(tmp_path / "out").exists()
 
 
+def test_a_load_that_waits_for_answers_is_refused(tmp_path):
+    """What users ask after an answer has no instants to be sent at: it is refused, with what can be recorded."""
+    scenario, endpoints = write_sample(tmp_path / "in", ROWS, {"a": "http://127.0.0.1:9"})
+    again = 'load={process="recorded", path="somewhere"}'
+    found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out", "--set", again)
+    assert found.exit_code == 2
+    assert "process = 'recorded'" in found.output
+    assert "poisson" in found.output
+
+
 def test_the_key_of_an_api_is_sent_and_not_written(tmp_path, monkeypatch):
     """A secret comes from the environment and is in nothing that the recording leaves behind."""
     monkeypatch.setenv("BENCH_KEY", "s3cret")
