@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from scenarios.commands import calibration, compare, method, plan, record, report, sweep, sync, timeline
+from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key, for example router.k=2. May be repeated."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]
 
 
 def main() -> None:
@@ -92,7 +92,10 @@ def run(  # noqa: PLR0917 - the command line's options
 
 @app.command()
 def scenarios(as_json: AsJson = False) -> None:
-    """List the bundled scenarios, each with the question it asks."""
+    """List the bundled scenarios, each with the question it asks.
+
+    Example: moe2 scenarios
+    """
     from scenarios.commands.terminal import print_scenarios
     from scenarios.files.loading import bundled_scenarios, load
 
@@ -105,7 +108,12 @@ def scenarios(as_json: AsJson = False) -> None:
 
 @app.command()
 def check(scenario: ScenarioArg, changes: Changes = None, as_json: AsJson = False) -> None:
-    """Check a scenario and everything it names, without running it."""
+    """Check a scenario and everything it names, without running it.
+
+    Exit status: 0 valid, 2 with one message that says what is wrong.
+
+    Example: moe2 check mine.toml --set router.k=2
+    """
     from scenarios.files.loading import load
     from scenarios.runs.replicating import assemble
 
@@ -134,6 +142,7 @@ def train(
     answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
     seed: Annotated[int, typer.Option(help="Seed of weights, order and dropout.")] = 0,
     out: Annotated[Path, typer.Option(help="Checkpoint to write (safetensors).")] = Path("gate.safetensors"),
+    as_json: AsJson = False,
 ) -> None:
     """Train the gate on an answers table; needs the extra `gate`.
 
@@ -151,7 +160,9 @@ def train(
             task = bar.add_task("training")
             gate = train_gate(table, seed=seed, progress=lambda n, total: bar.update(task, completed=n, total=total))
         write_gate(gate, out)
-    print(f"{out}: temperature {gate.temperature:g}, smoothing {gate.smoothing:g}, k {gate.k}, chosen on validation")
+    line = f"{out}: temperature {gate.temperature:g}, smoothing {gate.smoothing:g}, k {gate.k}, chosen on validation"
+    told = {"file": str(out), "temperature": gate.temperature, "smoothing": gate.smoothing, "k": gate.k}
+    say(told, [line], as_json=as_json)
 
 
 @app.command("evaluate")
