@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scenarios.files.loading import Scenario
 from scenarios.runs.folder import check_replaceable, whole_folder
-from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads
+from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.runs.summary import summarise
 from twin.tables import write_tables
@@ -27,7 +27,7 @@ class Plan:
     """A scenario whose every input was read and checked: nothing in it can be wrong any more."""
 
     assembly: Assembly
-    loads: list[Load]
+    loads: list[AnyLoad]
     out: Path
 
 
@@ -35,7 +35,7 @@ def prepare(scenario: Scenario, out: Path, *, engine: Engine = "compiled") -> Pl
     """Return the scenario ready to perform; ValueError for anything wrong with its files or with `out`."""
     check_replaceable(out)
     assembly = assemble(scenario, engine=engine)
-    return Plan(assembly=assembly, loads=draw_loads(assembly), out=out)
+    return Plan(assembly=assembly, loads=draw(assembly), out=out)
 
 
 def perform(plan: Plan, *, report: bool, console: Console) -> Result:

@@ -50,7 +50,7 @@ def _sentence(loc: tuple[str | int, ...], problem: Any) -> str:
     return f"key {where}{shown}: {wanted}{_meaning(loc, problem['loc'])}"
 
 
-_PROCESSES = "'poisson', 'gamma', 'mmpp', 'diurnal', 'trace', 'requests' or 'recorded'"
+_PROCESSES = "'poisson', 'gamma', 'mmpp', 'diurnal', 'closed_loop', 'sessions', 'trace', 'requests' or 'recorded'"
 _WANTED = {
     "model_type": "should be a table",
     "model_attributes_type": "should be a table",
@@ -68,7 +68,8 @@ def _untagged(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 
 _BRANCHES = frozenset(
-    {"poisson", "gamma", "mmpp", "diurnal", "trace", "requests", "recorded", "float", "constrained-float"}
+    {"poisson", "gamma", "mmpp", "diurnal", "closed_loop", "sessions", "trace", "requests", "recorded"}
+    | {"float", "constrained-float"}
 )
 
 

@@ -16,8 +16,10 @@ from twin.load import Requests, drawn_requests
 from twin.prompts import PromptPool
 from twin.randomness import streams
 from twin.traces import Trace, read_trace
+from twin.visits import Visits, closed_loop, sessions
 
 __all__ = [
+    "ClosedLoop",
     "Diurnal",
     "Drawn",
     "Gamma",
@@ -25,7 +27,9 @@ __all__ = [
     "Poisson",
     "RecordedRun",
     "RequestsFile",
+    "Sessions",
     "TraceLoad",
+    "Waiting",
     "draw_requests",
 ]
 
@@ -140,6 +144,55 @@ class RequestsFile(Section):
 
     process: Literal["requests"]
     path: str = Field(description="CSV file, relative to the scenario's folder.")
+
+
+class Waiting(Drawn):
+    """Users who wait for each answer, and think before they ask again."""
+
+    think_s: Rate = Field(description="Seconds between an answer and the next question, mean or constant.")
+    think: Literal["exponential", "constant"] = "exponential"
+
+    @abstractmethod
+    def visits(self, *, n_users: int, duration_s: float, seed: int) -> Visits:
+        """Return when users begin and how they go on."""
+
+
+class ClosedLoop(Waiting):
+    """All users ask, wait, think and ask again for as long as the run lasts."""
+
+    process: Literal["closed_loop"]
+
+    def planned_per_s(self, n_users: int) -> float:
+        """Return the requests per second if answers came at once: there can be no more."""
+        return n_users / self.think_s
+
+    def visits(self, *, n_users: int, duration_s: float, seed: int) -> Visits:  # noqa: ARG002
+        """Return when users begin and how they go on."""
+        return closed_loop(n_users=n_users, think_s=self.think_s, think=self.think, seed=seed)
+
+
+class Sessions(Waiting):
+    """Sessions begin at random; in each, every turn has all before it as its context."""
+
+    process: Literal["sessions"]
+    sessions_per_s: Rate = Field(description="Sessions that begin per second, of all users together.")
+    turns: Annotated[int, Field(ge=1, le=10_000)] = Field(description="Questions of a session.")
+
+    def planned_per_s(self, n_users: int) -> float:  # noqa: ARG002
+        """Return the mean requests per second if no session ends early."""
+        return self.sessions_per_s * self.turns
+
+    def visits(self, *, n_users: int, duration_s: float, seed: int) -> Visits:
+        """Return when users begin and how they go on."""
+        return sessions(
+            sessions_per_s=self.sessions_per_s,
+            n_turns=self.turns,
+            think_s=self.think_s,
+            think=self.think,
+            n_users=n_users,
+            duration_s=duration_s,
+            seed=seed,
+        )
 
 
 class RecordedRun(Section):

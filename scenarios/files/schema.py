@@ -8,7 +8,18 @@ from pydantic import Field, model_validator
 
 from scenarios.files.faults import Faults, PowerSwitchSpec
 from scenarios.files.gateway import Gateway
-from scenarios.files.loads import Diurnal, Gamma, Modulated, Poisson, RecordedRun, RequestsFile, Section, TraceLoad
+from scenarios.files.loads import (
+    ClosedLoop,
+    Diurnal,
+    Gamma,
+    Modulated,
+    Poisson,
+    RecordedRun,
+    RequestsFile,
+    Section,
+    Sessions,
+    TraceLoad,
+)
 from scenarios.files.surroundings import AccessPoints, Network, Radio, Users, check_users_on_radio
 
 __all__ = [
@@ -121,7 +132,8 @@ class ScenarioFile(Section):
     replications: int = Field(5, ge=1, le=10_000)
     seed: int = Field(0, ge=0, lt=2**63)
     load: Annotated[
-        Poisson | Gamma | Modulated | Diurnal | TraceLoad | RequestsFile | RecordedRun, Field(discriminator="process")
+        Poisson | Gamma | Modulated | Diurnal | ClosedLoop | Sessions | TraceLoad | RequestsFile | RecordedRun,
+        Field(discriminator="process"),
     ]
     users: Users = Users()
     network: Network = Network()

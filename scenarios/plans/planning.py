@@ -19,7 +19,7 @@ from rich.console import Console
 from scenarios.files.loading import Scenario, load
 from scenarios.files.schema import Verdicts
 from scenarios.plans.proposing import Proposal, proposals
-from scenarios.runs.replicating import assemble, draw_loads
+from scenarios.runs.replicating import assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.verdicts.verdict import Status, Verdict, overall, verdict_table
 from twin.expert import Expert
@@ -212,7 +212,7 @@ class _Search:
         assembly = assemble(replace(at, file=changed))
         where = f"k = {proposal.k}, {', '.join(proposal.names)}"
         with self.console.status(f"run {self.n_runs} of at most {self.max_runs}: {where}"):
-            return simulate_until_decided(assembly, draw_loads(assembly), Console(quiet=True))
+            return simulate_until_decided(assembly, draw(assembly), Console(quiet=True))
 
     def _note(self, proposal: Proposal, status: str, why: str) -> None:
         experts, settings = ", ".join(proposal.names), set_otherwise(proposal, self.given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import joblib
 import numpy as np
@@ -15,22 +16,24 @@ from calibration.draws import is_uncertain
 from scenarios.files.faults import faults_by_device
 from scenarios.files.gateway import rules_of
 from scenarios.files.loading import Scenario
-from scenarios.files.loads import Drawn, RecordedRun, RequestsFile, TraceLoad, draw_requests, scaled_trace
+from scenarios.files.loads import Drawn, RecordedRun, RequestsFile, TraceLoad, Waiting, draw_requests, scaled_trace
 from scenarios.files.networking import build_network
 from scenarios.files.plant import build_experts
 from scenarios.files.schema import ScenarioFile
 from scenarios.runs.replaying import Replay, read_replay
 from scenarios.runs.routing import Routing, build_routing
 from twin.expert import Expert
+from twin.faults import Fault
 from twin.gateway import routed_legs
 from twin.load import Legs, Requests, with_users
 from twin.network import Network
 from twin.request_file import RequestFile, read_request_file
 from twin.rules import Rules
 from twin.tables import Tables, joined, tabulate
-from twin.world import Engine, Run, simulate
+from twin.visits import Visits
+from twin.world import Engine, Run, simulate, simulate_visits
 
-__all__ = ["Assembly", "Load", "assemble", "draw_loads", "replicate", "seeds"]
+__all__ = ["AnyLoad", "Assembly", "Load", "assemble", "draw", "draw_loads", "replicate", "seeds"]
 
 MAX_PROCESSES = 2  # the machines this is built for have two cores
 
@@ -102,14 +105,46 @@ def assemble(scenario: Scenario, *, engine: Engine = "compiled") -> Assembly:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingLoad:
+    """The visits of one replication: what they ask when depends on the answers. And the seed of all its chance."""
+
+    visits: Visits
+    seed: int
+
+
+AnyLoad = Load | WaitingLoad
+
+
+def draw(assembly: Assembly, *, first: int = 0, n: int | None = None) -> list[AnyLoad]:
+    """Return what users do in n replications from the `first`; ValueError naming the scenario where one is empty."""
+    load = assembly.file.load
+    if not isinstance(load, Waiting):
+        return list(draw_loads(assembly, first=first, n=n))
+    last = first + (assembly.n_replications if n is None else n)
+    drawn: list[AnyLoad] = []
+    for seed in seeds(assembly.file.seed, last)[first:]:
+        try:
+            visits = load.visits(n_users=assembly.file.users.count, duration_s=assembly.file.duration_s, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"{assembly.scenario.source}: [load]: {error}") from None
+        drawn.append(WaitingLoad(visits=visits, seed=seed))
+    return drawn
+
+
 def draw_loads(assembly: Assembly, *, first: int = 0, n: int | None = None) -> list[Load]:
     """Return the loads of n replications from the `first`; ValueError naming the scenario where one is empty."""
+    if isinstance(assembly.file.load, Waiting):
+        raise ValueError(
+            f"{assembly.scenario.source}: load.process = {assembly.file.load.process!r}: users wait for answers, so "
+            "their requests are not known beforehand, which this needs; use another process, as 'poisson'"
+        )
     last = first + (assembly.n_replications if n is None else n)
     return [_load(assembly, i, seed) for i, seed in enumerate(seeds(assembly.file.seed, last)) if i >= first]
 
 
 def replicate(
-    assembly: Assembly, loads: Sequence[Load], console: Console, *, first: int = 0, drawn: bool = False
+    assembly: Assembly, loads: Sequence[AnyLoad], console: Console, *, first: int = 0, drawn: bool = False
 ) -> Tables:
     """Return the tables of replications together, numbered from `first`, with a progress bar on `console` meanwhile.
 
@@ -185,32 +220,49 @@ def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
         raise ValueError(f"{scenario.source}: [load]: {error}") from None
 
 
-def _simulated(assembly: Assembly, loads: Sequence[Load], *, drawn: bool) -> Iterator[Run]:
+def _simulated(assembly: Assembly, loads: Sequence[AnyLoad], *, drawn: bool) -> Iterator[Run]:
     """Yield the runs in order; several run in processes beside each other."""
-    file = assembly.file
-    tasks = (
-        joblib.delayed(simulate)(
-            experts=_drawn_experts(assembly.experts, load.seed) if drawn else assembly.experts,
-            requests=load.requests,
-            legs=load.legs,
-            network=assembly.network,
-            duration_s=_duration_s(file, load),
-            drain_cap_s=file.drain_cap_s,
-            seed=load.seed,
-            engine=assembly.engine,
-            faults=faults_by_device(
-                file.faults,
-                file.power_switches,
-                list(dict.fromkeys(e.device for e in assembly.experts)),
-                seed=load.seed,
-                stop_s=file.duration_s + file.drain_cap_s,
-            ),
-            rules=_rules(assembly),
-        )
-        for load in loads
-    )
+    tasks = (_task(assembly, load, drawn=drawn) for load in loads)
     n_jobs = min(MAX_PROCESSES, joblib.cpu_count(), len(loads))
     yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+
+
+def _task(assembly: Assembly, load: AnyLoad, *, drawn: bool) -> Any:
+    """Return the run to perform, with no more than what it needs: it may travel to another process."""
+    file = assembly.file
+    surroundings: dict[str, Any] = {
+        "experts": _drawn_experts(assembly.experts, load.seed) if drawn else assembly.experts,
+        "network": assembly.network,
+        "drain_cap_s": file.drain_cap_s,
+        "seed": load.seed,
+        "engine": assembly.engine,
+        "faults": _faults(assembly, load.seed),
+        "rules": _rules(assembly),
+    }
+    if isinstance(load, Load):
+        duration_s = _duration_s(file, load)
+        return joblib.delayed(simulate)(requests=load.requests, legs=load.legs, duration_s=duration_s, **surroundings)
+    assert assembly.routing is not None  # noqa: S101 - a drawn load is routed
+    return joblib.delayed(simulate_visits)(
+        visits=load.visits,
+        pool=assembly.routing.pool,
+        rows=assembly.routing.test_rows,
+        router=assembly.routing.offering,
+        prompt_prefix_tokens=getattr(file.load, "prompt_prefix_tokens", 0),
+        duration_s=file.duration_s,
+        **surroundings,
+    )
+
+
+def _faults(assembly: Assembly, seed: int) -> dict[str, list[Fault]]:
+    file = assembly.file
+    return faults_by_device(
+        file.faults,
+        file.power_switches,
+        list(dict.fromkeys(e.device for e in assembly.experts)),
+        seed=seed,
+        stop_s=file.duration_s + file.drain_cap_s,
+    )
 
 
 def _rules(assembly: Assembly) -> Rules | None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scenarios.files.loading import Scenario
 from scenarios.files.schema import Budgets
-from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads, replicate
+from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw, replicate
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
 from scenarios.verdicts.verdict import Verdict, look_level, verdict_table
@@ -45,17 +45,17 @@ class Result:
 def run(scenario: Scenario) -> Result:
     """Return the result of a scenario, nothing written; ValueError for anything wrong with its files."""
     assembly = assemble(scenario)
-    return simulate_until_decided(assembly, draw_loads(assembly), Console(quiet=True))
+    return simulate_until_decided(assembly, draw(assembly), Console(quiet=True))
 
 
-def simulate_until_decided(assembly: Assembly, loads: list[Load], console: Console) -> Result:
+def simulate_until_decided(assembly: Assembly, loads: list[AnyLoad], console: Console) -> Result:
     """Replicate until every budget is decided, or as often as the scenario allows; `loads` are the first ones."""
     started_s = time.perf_counter()
     tables: list[Tables] = []
     drawn: list[Tables] = []
 
     def extend(first: int, size: int, level: float) -> Evidence:
-        more = draw_loads(assembly, first=first, n=size - first) if first else loads
+        more = draw(assembly, first=first, n=size - first) if first else loads
         tables.append(replicate(assembly, more, console, first=first))
         if assembly.draws_inputs:
             drawn.append(replicate(assembly, more, console, first=first, drawn=True))

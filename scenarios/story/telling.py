@@ -107,6 +107,8 @@ _ARRIVALS = {
     "gamma": "bursty arrivals",
     "mmpp": "Markov-modulated arrivals",
     "diurnal": "arrivals by the time of day",
+    "closed_loop": "users who ask, wait and think",
+    "sessions": "sessions of several turns",
     "trace": "arrivals of a public trace",
     "requests": "arrivals from a file",
 }

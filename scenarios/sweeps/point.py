@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scenarios.files.loading import Scenario
 from scenarios.files.schema import Budgets
-from scenarios.runs.replicating import assemble, draw_loads
+from scenarios.runs.replicating import assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.verdicts.verdict import overall
 from twin.metrics import by_device, energy_per_request_j, leg_energy_per_request_j, request_metrics
@@ -39,7 +39,7 @@ def measure(scenario: Scenario, engine: Engine) -> dict[str, Any]:
         reason = str(error).rpartition(f"{_NO_SUBSET}: ")[2]
         return {"status": "infeasible", "reason": reason, "random": False, "subset": [], "values": [], "verdicts": []}
     with joblib.parallel_config(backend="sequential"):  # points run beside each other; replications in turn
-        result = simulate_until_decided(assembly, draw_loads(assembly), Console(quiet=True))
+        result = simulate_until_decided(assembly, draw(assembly), Console(quiet=True))
     return {
         "status": overall(result.verdicts) if result.verdicts else "not judged",
         "reason": "",
