@@ -6,7 +6,6 @@ says nothing any more. New rows weigh in with the spread of cells and that of se
 coefficients of at least 0).
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +22,8 @@ from calibration.evidence import COEFFICIENT_DIGITS, RESIDUAL_DECIMALS, rounded
 from calibration.fit import OUTLIER_SCALES, Floats
 from calibration.observed import DECODE, PHASES, PREFILL, Observations, coefficients_of
 from calibration.profile import Profile
-from calibration.profile_json import dump_profile
 from calibration.relative import relative_covariance, relative_errors, scales_of
+from calibration.versions import profile_sha256, version_of
 
 How = Literal["prior", "scratch"]
 _HELD_OUT = 3
@@ -59,16 +58,6 @@ def refitted(profile: Profile, observed: Observations, drift: Drift, *, how: How
     errors = _errors(old, first, observed.rows(out))
     new, covariance = _fit(profile, observed, drift, how)
     return _versioned(profile, observed, new, covariance, version=_version(profile, drift, how, observed)), errors
-
-
-def profile_sha256(profile: Profile) -> str:
-    """Return the SHA-256 of a profile's canonical JSON, which is its file where `write_profile` wrote it."""
-    return hashlib.sha256(dump_profile(profile).encode()).hexdigest()
-
-
-def version_of(profile: Profile) -> int:
-    """Return the profile's version; 1 for one that supersedes nothing."""
-    return int(profile.evidence.get("version", {}).get("number", 1))
 
 
 def next_name(name: str) -> str:

@@ -4,7 +4,6 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from twin.radio import Air, heard_dbm
 
@@ -25,6 +24,8 @@ class SignalMap:
 
     def __init__(self, air: Air, box_m: tuple[float, float, float, float]) -> None:
         """The map covers a box (west, south, east, north); squares are larger where it would have over a million."""
+        from scipy.spatial import cKDTree  # noqa: PLC0415 - slow to load, and most runs have no radio
+
         self._air, self._tree = air, cKDTree(np.column_stack([air.site_x_m, air.site_y_m]))
         self._west_m, self._south_m = box_m[:2]
         width_m, height_m = max(box_m[2] - box_m[0], SQUARE_M), max(box_m[3] - box_m[1], SQUARE_M)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-import highspy
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +55,8 @@ class Relaxation:
     @classmethod
     def of(cls, growth: Growth) -> "Relaxation":
         """Return the relaxation without cuts."""
+        import highspy  # noqa: PLC0415 - slow to load, and a scenario may name its subset
+
         cuts = Cuts.of(growth)
         M = growth.n_experts
         penalty = 20.0 * (1.0 + float(-cuts.lowest.min()))  # price of breaking a budget: always feasible
@@ -101,6 +102,8 @@ class Relaxation:
         return Solved(y=x[:M], theta=x[M:-1], dual=dual)
 
     def _run(self) -> None:
+        import highspy  # noqa: PLC0415
+
         optimal = highspy.HighsModelStatus.kOptimal
         self.n_solved += 1
         self.program.run()

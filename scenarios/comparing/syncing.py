@@ -13,8 +13,9 @@ import pandas as pd
 from calibration.drift import Drift, described, drift_of
 from calibration.observed import Observations, joined, of_legs, of_sessions
 from calibration.profile import Profile, file_name, write_profile
-from calibration.refitting import Errors, How, profile_sha256, refitted
+from calibration.refitting import Errors, How, refitted
 from calibration.sessions import read_sessions
+from calibration.versions import profile_sha256
 from scenarios.files.complaints import near
 
 __all__ = ["Sync", "observations_in", "synchronised", "write_version"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from calibration.refitting import profile_sha256, version_of
+from calibration.versions import profile_sha256, version_of
 from scenarios.runs.replicating import Assembly
 from scenarios.runs.result import Result
 from scenarios.verdicts.judging import energies_j, per_replication

@@ -11,7 +11,8 @@ from drift_plant import TRUE, profile_of, session, sessions
 from calibration.drift import LEVEL, drift_of, session_evidence
 from calibration.observed import coefficients_of, joined, of_legs
 from calibration.profile import read_profile, write_profile
-from calibration.refitting import next_name, profile_sha256, refitted, version_of
+from calibration.refitting import next_name, refitted
+from calibration.versions import profile_sha256, version_of
 
 N_UNDISTURBED = 210
 SLOWER = {

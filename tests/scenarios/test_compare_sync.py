@@ -7,12 +7,12 @@ import pytest
 from test_cli import PROFILE, hand, moe2  # noqa: F401 - a fixture
 
 from calibration.profile import read_profile
-from calibration.refitting import profile_sha256, version_of
 from calibration.runtimes.generation import Generation
 from calibration.session.plan import Cell
 from calibration.session.store import Store, request_row
 from calibration.session_profile import session_profile
 from calibration.sessions import read_sessions
+from calibration.versions import profile_sha256, version_of
 
 TRUE = (0.02, 1e-3, 1e-7, 0.024, 2e-6)
 LENGTHS = (32, 128, 512, 2048)
