@@ -16,7 +16,7 @@ from scenarios.files.schema import Budgets
 from scenarios.runs.replicating import assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.verdicts.verdict import overall
-from twin.metrics import by_device, energy_per_request_j, leg_energy_per_request_j, request_metrics
+from twin.metrics import MEASURED, busiest, energy_per_request_j, leg_energy_per_request_j, request_metrics
 from twin.world import Engine
 
 __all__ = ["ALL", "OTHERS", "measure", "value_of"]
@@ -68,13 +68,13 @@ Values = dict[tuple[str, str], list[float]]
 def _values(result: Result) -> Values:
     tables, found = result.tables, Values()
     n = tables.requests["replication"].nunique()
-    for replication, requests in result.evidence.requests().groupby("replication", sort=True):
+    judged = result.evidence.requests()[["replication", "category", *MEASURED]]  # few columns: groups cost less
+    for replication, requests in judged.groupby("replication", sort=True):
         for category, group in _groups(requests, result.assembly.file.budgets):
             _put(found, category, request_metrics(group), int(str(replication)), n)
     for replication, devices in tables.devices.groupby("replication", sort=True):
         requests = tables.requests[tables.requests["replication"] == replication]
-        legs = tables.legs[tables.legs["replication"] == replication]
-        _put(found, ALL, _of_devices(requests, legs, devices), int(str(replication)), n)
+        _put(found, ALL, _of_devices(requests, devices), int(str(replication)), n)
     return found
 
 
@@ -84,12 +84,11 @@ def _put(found: Values, category: str, metrics: Mapping[str, float | None], repl
         here[replication] = math.nan if value is None else float(value)
 
 
-def _of_devices(requests: pd.DataFrame, legs: pd.DataFrame, devices: pd.DataFrame) -> dict[str, float | None]:
-    busy = by_device(devices, legs)["utilisation"]
+def _of_devices(requests: pd.DataFrame, devices: pd.DataFrame) -> dict[str, float | None]:
     return {
         "energy_j_per_request": energy_per_request_j(requests, devices),
         "leg_energy_j_per_request": leg_energy_per_request_j(requests),
-        "busiest_utilisation": float(busy.max()),
+        "busiest_utilisation": max(busiest(devices).values(), default=None),
     }
 
 
