@@ -48,8 +48,9 @@ check: .venv/dev  ## style, types, import contracts, tests
 slow: .venv/dev  ## the tests that take minutes
 	$(BIN)/pytest -m slow
 
-results: .venv/dev  ## write the figures of docs/results.md
+results: .venv/dev  ## write the figures of docs/results.md and run the notebook
 	$(BIN)/python -m tools.results
+	$(BIN)/python -m tools.notebook
 
 testbed: .venv/dev  ## record a real server on loopback beside its twin, docs/results-testbed.md (on an idle machine)
 	$(BIN)/python -m tools.testbed
