@@ -1,5 +1,6 @@
 """What Ctrl-C leaves behind, and what every command promises in its help."""
 
+import contextlib
 import json
 import random
 import signal
@@ -18,21 +19,28 @@ RUN = {"summary.json", "scenario.toml", "requests.parquet", "legs.parquet", "dev
 
 
 def interrupted(words, wait_s):
-    """Return the exit status of a command that gets SIGINT, as Ctrl-C sends it, after so many seconds."""
+    """Return the exit status of a command that gets SIGINT, as Ctrl-C sends it, after so many seconds.
+
+    A library that is being loaded may swallow it: like a person, ask again.
+    """
     process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(wait_s)
-    process.send_signal(signal.SIGINT)
-    return process.wait(timeout=120)
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=15)
+    process.kill()
+    pytest.fail(f"still running after {process.wait()} and twenty interrupts")
 
 
 def test_an_interrupted_run_leaves_all_or_nothing(tmp_path):
     """At whatever moment SIGINT comes, the folder is whole or not there, and nothing unfinished lies beside it."""
     small = write_small(tmp_path / "in", n_requests=40)
     chance = random.Random(8)  # noqa: S311
-    for i in range(4):
+    for i in range(3):
         out = tmp_path / "out" / str(i)
         out.parent.mkdir(exist_ok=True)
-        status = interrupted(["run", str(small), "--out", str(out)], 0.5 + 4.0 * i / 3 + 0.5 * chance.random())
+        status = interrupted(["run", str(small), "--out", str(out)], 0.5 + 2.0 * i + 0.5 * chance.random())
         if out.exists():
             assert {p.name for p in out.iterdir()} >= RUN
             assert json.loads((out / "summary.json").read_text())["scenario"] == "small"
