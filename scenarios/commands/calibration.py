@@ -352,6 +352,7 @@ def profiles_scale(
     out: Annotated[Path, typer.Option(help="Folder for the profile.")],
     device: Annotated[str | None, typer.Option(help="Device to scale it to, by bandwidth and tensor rate.")] = None,
     model: Annotated[str | None, typer.Option(help="Model to scale it to, by bytes read and work.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a profile for a device or a model that was not measured, with the error of doing so in its evidence.
 
@@ -373,7 +374,8 @@ def profiles_scale(
             profile = moved_profile(profile, source, target, errors=bundled_device_errors())
         out.mkdir(parents=True, exist_ok=True)
         write_profile(profile, out / file_name(profile.name))
-    print(out / file_name(profile.name))
+    written = str(out / file_name(profile.name))
+    say({"profile": profile.name, "file": written}, [written], as_json=as_json)
 
 
 @profiles.command("validate")

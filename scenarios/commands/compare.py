@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 TracesFolder = Annotated[Path, typer.Option("--folder", help="Folder of the traces.")]
 _FOLDER = Path("tests/traces")
@@ -72,6 +72,7 @@ def import_(
     out: Annotated[Path, typer.Option(help="Folder to write to, as `moe2 record` does.")],
     expert: Annotated[str, typer.Option(help="The scenario's name for the expert that served.")],
     device: Annotated[str, typer.Option(help="The scenario's name for its device.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write a load generator's result as the tables of a run, for `moe2 compare` and `moe2 run --trace`.
 
@@ -83,7 +84,7 @@ def import_(
 
     with bad_input():
         n = import_run(form, file, out, expert=expert, device=device)
-    print(f"{n} requests in {out}")
+    say({"requests": n, "folder": str(out)}, [f"{n} requests in {out}"], as_json=as_json)
 
 
 @traces.command("add")
@@ -94,6 +95,7 @@ def traces_add(  # noqa: PLR0917 - the command line's options
     note: Annotated[str, typer.Option(help="On what and how it was recorded.")],
     name: Annotated[str | None, typer.Option(help="Name of the trace; by default that of the recorded folder.")] = None,
     folder: TracesFolder = _FOLDER,
+    as_json: AsJson = False,
 ) -> None:
     """Keep a recorded run, its scenario, profiles and tolerances as a regression trace.
 
@@ -112,8 +114,9 @@ def traces_add(  # noqa: PLR0917 - the command line's options
             tolerances=tolerances,
             note=note,
         )
-    _print_findings(found)
-    print(f"{path}: {sum(file.stat().st_size for file in path.iterdir())} bytes")
+    size = sum(file.stat().st_size for file in path.iterdir())
+    told = {"trace": str(path), "bytes": size, "comparison": found.as_json()}
+    say(told, [*_findings(found), f"{path}: {size} bytes"], as_json=as_json)
     raise typer.Exit(found.exit_status)
 
 
@@ -121,6 +124,7 @@ def traces_add(  # noqa: PLR0917 - the command line's options
 def traces_replay(
     names: Annotated[list[str] | None, typer.Argument(help="Traces; all without a name.")] = None,
     folder: TracesFolder = _FOLDER,
+    as_json: AsJson = False,
 ) -> None:
     """Replay regression traces and hold the twin against their tolerances.
 
@@ -136,16 +140,14 @@ def traces_replay(
             if name not in known:
                 raise ValueError(f"{folder}: no trace {name!r}; there are {', '.join(known) or 'none'}")
         replayed = [replay_trace(known[name]) for name in names or known]
-    for one in replayed:
-        print(f"{one.name}:")
-        _print_findings(one.comparison)
+    lines = [line for one in replayed for line in (f"{one.name}:", *_findings(one.comparison))]
+    say({one.name: one.comparison.as_json() for one in replayed}, lines, as_json=as_json)
     found = {one.comparison.exit_status for one in replayed}
     raise typer.Exit(1 if 1 in found else 3 if 3 in found else 0)
 
 
-def _print_findings(found: Comparison) -> None:
-    for finding in found.findings:
-        print(f"  {finding.status}: {finding.words}")
+def _findings(found: Comparison) -> list[str]:
+    return [f"  {finding.status}: {finding.words}" for finding in found.findings]
 
 
 def _print_comparison(found: Comparison) -> None:
