@@ -125,3 +125,27 @@ def test_a_request_file_without_users_is_sent_by_some(tmp_path, console):
     run_to(tmp_path / "out", scenario, console)
     users = pd.read_parquet(tmp_path / "out" / "requests.parquet")["user_id"]
     assert users.between(0, 29).all()
+
+
+def test_a_closed_loop_on_the_radio_is_the_same_on_both_engines(tmp_path, console):
+    """Users who wait for answers before they ask again, moving: both engines agree to 1e-9, row by row."""
+    changes = [*SMALL, 'load={process="closed_loop", think_s=20.0}', "replications=1", "verdicts.max_replications=1"]
+    for engine in ("compiled", "simpy"):
+        run_to(tmp_path / engine, load("testbed", changes), console, engine=engine)
+    for table in ("requests", "legs", "handovers", "cells"):
+        fast, slow = (pd.read_parquet(tmp_path / engine / f"{table}.parquet") for engine in ("compiled", "simpy"))
+        assert len(fast) > 0
+        pd.testing.assert_frame_equal(fast, slow, rtol=1e-9, atol=1e-9)
+
+
+def test_the_eua_city_runs(tmp_path, console, data):
+    """Melbourne's real sites and users: every request ends, and nearly all users are in coverage."""
+    where = [
+        f'network.access_points={{path="{data / "topology" / "eua_site-optus-melbCBD.csv"}"}}',
+        f'users={{count=816, mobility="trace", positions="{data / "topology" / "eua_users-melbcbd-generated.csv"}"}}',
+    ]
+    small = [change for change in SMALL if change not in {GRID, WALK} and not change.startswith("users.")]
+    run_to(tmp_path / "out", load("testbed", [*small, *where]), console)
+    requests, handovers = (pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in ("requests", "handovers"))
+    assert (requests["status"] == "served").mean() > 0.9
+    assert handovers.empty  # they stand
