@@ -35,8 +35,8 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
         "Errors are the twin's figure over the recorded one, less 1: medians over the recordings of a level (range in "
         "brackets). The twin of each recording is calibrated on the short sessions right before and right after it. "
         "Drift is how far two twins are apart of which one is calibrated before and one after: median, and largest. "
-        "A target is met by the median error, or by what of it is beyond the median drift; where the machine drifted by "
-        "more than the target allows, nothing is told."
+        "A target is met by the median error, or by what of it is beyond the median drift; where the machine drifted "
+        "by more than the target allows, nothing is told."
     )
     yield table(rows)
     yield from honest(rows)

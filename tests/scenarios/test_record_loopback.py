@@ -6,10 +6,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tools.results_testbed import CONTENDED, beyond_drift, sections_of
+from tools.results_testbed import CONTENDED, beyond_drift, sections_of, verdict
 from tools.testbed import SHORT, perform
 
 LOOSE = 0.25
+
+
+@pytest.mark.parametrize(
+    ("errors", "drifts", "told"),
+    [
+        ([0.04, -0.2, 0.05], [0.3, 0.3, 0.3], "met"),
+        ([-0.08, -0.07, -0.3], [0.04, 0.03, 0.9], "met beyond drift"),
+        ([0.2, 0.2, 0.2], [0.3, 0.1, 0.4], "not told: it drifted more than is allowed"),
+        ([0.2, 0.2, 0.0], [0.04, 0.04, 0.9], "MISSED"),
+    ],
+)
+def test_drift_forgives_what_it_explains(errors, drifts, told):
+    """The median error beyond the median drift is judged; a drift above the tolerance leaves nothing to tell."""
+    assert verdict(errors, drifts, 0.05) == told
 
 
 @pytest.fixture(scope="module")
