@@ -41,6 +41,7 @@ KEYS = {
 """Where the profile's file has each coefficient."""
 _LEAST_SHARE = 0.1
 _MOST_STEPS = 3
+_SETTLED = 1e-7  # relative change of an estimate below which it is not improved further
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,8 +249,10 @@ def _along(rows: Rows, direction: Floats) -> tuple[float, float]:
     weights: Floats = np.ones(len(r))
     change = 0.0
     for _ in range(30):
-        change = float(np.sum(weights * x * r) / np.sum(weights * x**2))
+        before, change = change, float(np.sum(weights * x * r) / np.sum(weights * x**2))
         weights = 1.0 / np.sqrt(1.0 + (r - change * x) ** 2)
+        if abs(change - before) < _SETTLED:
+            break
     return change, float(1.0 / np.sqrt(np.sum(weights * x**2)))
 
 

@@ -28,6 +28,7 @@ from calibration.versions import profile_sha256, version_of
 How = Literal["prior", "scratch"]
 _HELD_OUT = 3
 """One of so many rows of each phase is held out to show the error before and after."""
+_SETTLED = 1e-6
 _FLAT = 100.0
 """Relative standard deviation of a prior that says nothing."""
 
@@ -113,9 +114,12 @@ def _fit(profile: Profile, observed: Observations, drift: Drift, how: How) -> tu
     for _ in range(20):
         white = _whitening(observed, scales / np.sqrt(weights), spread)
         rows, right = np.vstack([white @ design, tight]), np.concatenate([white @ wanted, tight.sum(axis=1)])
+        before = theta
         theta, _ = nnls(rows, right)
         own = _without_session(design @ theta - wanted, observed)
         weights = 1.0 / np.sqrt(1.0 + (own / scales) ** 2)
+        if np.max(np.abs(theta - before)) < _SETTLED:
+            break
     covariance = np.zeros((6, 6))
     covariance[np.ix_(free, free)] = np.linalg.inv(rows.T @ rows) * np.outer(old[free], old[free])
     new = old.copy()
