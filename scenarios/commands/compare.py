@@ -66,7 +66,7 @@ def compare(
     raise typer.Exit(found.exit_status)
 
 
-def import_(
+def import_(  # noqa: PLR0917 - the command line's options
     form: Annotated[str, typer.Argument(metavar="FORM", help="What wrote the file: vllm-bench.")],
     file: Annotated[Path, typer.Argument(help="The file.")],
     out: Annotated[Path, typer.Option(help="Folder to write to, as `moe2 record` does.")],

@@ -156,19 +156,22 @@ def sensitivity(  # noqa: PLR0917 - the command line's options
         plan = relaxed(scenario, changes or [], by=by, engine=engine_of(engine))
     _ask(plan, out, jobs=jobs, cache=cache, vector=vector, as_json=as_json, quiet=quiet)
     if not (as_json or quiet):
-        _print_binding(out)
+        _print_binding(out, plan)
 
 
-def _print_binding(out: Path) -> None:
+def _print_binding(out: Path, plan: Sweep) -> None:
+    """Print what the choice becomes under each looser budget, and what a joule or a second more buys."""
     import pandas as pd
 
-    points = pd.read_parquet(out / "points.parquet")
+    from scenarios.plans.questions import price
+
+    points, table = (pd.read_parquet(out / f"{name}.parquet") for name in ("points", "sweep"))
     other = points["subset"] != points["subset"].iloc[0]
-    for variant, subset in points.loc[other, ["variant", "subset"]].itertuples(index=False):
-        print(f"{variant}: the choice becomes {subset.replace('|', ', ') or 'none'}")
+    for point, variant, subset in points.loc[other, ["point", "variant", "subset"]].itertuples(index=False):
+        print(f"{variant}: the choice becomes {subset.replace('|', ', ') or 'none'}{price(plan, table, int(point))}")
     still = points.loc[~other, "variant"].tolist()[1:]
     if still:
-        print(f"does not bind the choice: {', '.join(still)}")
+        print(f"does not bind the choice, so more of it buys nothing: {', '.join(still)}")
 
 
 def whatif(  # noqa: PLR0917 - the command line's options

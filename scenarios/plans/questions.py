@@ -16,10 +16,12 @@ from scenarios.sweeps.sweeping import Point, Sweep
 from scenarios.sweeps.variations import Variation
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scenarios.runs.replicating import Assembly
     from twin.world import Engine
 
-__all__ = ["VARIANT", "fixed_subset", "frozen", "relaxed", "scaled_load", "variants", "versus", "what_ifs"]
+__all__ = ["VARIANT", "fixed_subset", "frozen", "price", "relaxed", "scaled_load", "variants", "versus", "what_ifs"]
 
 VARIANT = "variant"
 
@@ -90,6 +92,24 @@ def relaxed(scenario: str | Path, changes: Sequence[str], *, by: float, engine: 
         raise ValueError(f"{base.source}: there is no budget to relax; give budgets.delay_s or energy_j_per_request")
     named = [(f"{name} +{by:.3g}", load(scenario, [*changes, change])) for name, change in looser.items()]
     return variants([("as it is", base), *named], engine)
+
+
+def price(sweep: Sweep, table: pd.DataFrame, point: int) -> str:
+    """Return in words what one more joule or second of a looser budget buys; nothing where no difference is known.
+
+    `table` is the sweep's own; the difference in accuracy is paired, in points of a hundred.
+    """
+    budgets = [sweep.points[i].scenario.file.budgets for i in (0, point)]
+    one, other = (b.energy_j_per_request or 0.0 for b in budgets)
+    more, unit = other - one, "J"
+    if more == 0:
+        delays = [b.delay_by_category_s() for b in budgets]
+        more, unit = max((delays[1][c] - at for c, at in delays[0].items()), default=0.0), "s"
+    rows = table[(table["point"] == point) & (table["metric"] == "accuracy") & (table["category"] == "all")]
+    if rows.empty or more == 0 or rows["difference"].isna().all():
+        return ""
+    gain, low, high = (100 * float(rows[c].iloc[0]) for c in ("difference", "difference_low", "difference_high"))
+    return f"; {gain:+.2g} points ({low:.2g} to {high:.2g}) for {more:.4g} {unit} more, {gain / more:+.2g} per {unit}"
 
 
 def _delays(delay_s: Mapping[str, float]) -> str:

@@ -18,19 +18,21 @@ COMMAND = [sys.executable, "-c", "from scenarios.cli import main; main()"]
 RUN = {"summary.json", "scenario.toml", "requests.parquet", "legs.parquet", "devices.parquet", "report.html", "figures"}
 
 
-def interrupted(words, wait_s):
-    """Return the exit status of a command that gets SIGINT, as Ctrl-C sends it, after so many seconds.
+def started(words):
+    return subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def interrupted(process):
+    """Return the exit status of a process that gets SIGINT, as Ctrl-C sends it.
 
     A library that is being loaded may swallow it: like a person, ask again.
     """
-    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(wait_s)
     for _ in range(20):
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(timeout=15)
+            return process.wait(timeout=10)
     process.kill()
-    pytest.fail(f"still running after {process.wait()} and twenty interrupts")
+    return pytest.fail(f"still running after twenty interrupts, then {process.wait()}")
 
 
 def test_an_interrupted_run_leaves_all_or_nothing(tmp_path):
@@ -40,7 +42,9 @@ def test_an_interrupted_run_leaves_all_or_nothing(tmp_path):
     for i in range(3):
         out = tmp_path / "out" / str(i)
         out.parent.mkdir(exist_ok=True)
-        status = interrupted(["run", str(small), "--out", str(out)], 0.5 + 2.0 * i + 0.5 * chance.random())
+        process = started(["run", str(small), "--out", str(out)])
+        time.sleep(0.5 + 2.0 * i + 0.5 * chance.random())
+        status = interrupted(process)
         if out.exists():
             assert {p.name for p in out.iterdir()} >= RUN
             assert json.loads((out / "summary.json").read_text())["scenario"] == "small"
@@ -53,12 +57,11 @@ def test_an_interrupted_sweep_is_not_taken_for_complete(tmp_path):
     """Without sweep.json a sweep is not complete; what was measured is whole, and the sweep goes on from it."""
     small = write_small(tmp_path / "in", n_requests=40)
     words = ["sweep", str(small), "--vary", "seed=1..12", "--jobs", "1", "--no-figures", "--out", str(tmp_path / "s")]
-    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = started(words)
     cache = tmp_path / "s" / "cache"
     while process.poll() is None and not (cache.exists() and list(cache.glob("*.json"))):
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    status = process.wait(timeout=120)
+    status = interrupted(process)
     if not (tmp_path / "s" / "sweep.json").exists():
         assert status in {130, -signal.SIGINT}
     for entry in cache.glob("*.json"):

@@ -131,6 +131,11 @@ def test_each_budget_is_relaxed_alone_and_one_that_binds_is_named(tmp_path):
     other = points.index[points["subset"] != points["subset"].iloc[0]]
     assert len(other) > 0
     assert all(f"{name}: the choice becomes" in output for name in other)
+    table = pd.read_parquet(tmp_path / "s" / "sweep.parquet").query("metric == 'accuracy' and category == 'all'")
+    gains = 100 * table.set_index("variant").loc[other, "difference"]
+    for name, gain in gains.items():  # the price is the paired gain over what the budget grew by
+        if name.startswith("energy") and pd.notna(gain):
+            assert f"{gain / (9 * base.energy_j_per_request):+.2g} per J" in output
 
 
 def test_a_scenario_against_itself_makes_no_difference(tmp_path):
