@@ -1,6 +1,6 @@
 """The three tables that a run leaves behind, in memory and as Parquet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     stacked = pd.concat([frame.drop(columns=list(words)) for frame in frames], ignore_index=True)
     for place, column in enumerate(frames[0].columns):
         if column in words:
-            stacked.insert(place, column, union_categoricals([frame[column] for frame in frames]))
+            stacked.insert(place, column, pd.Series(union_categoricals([frame[column] for frame in frames])))
     return stacked
 
 
@@ -249,9 +249,11 @@ def _devices(run: Run) -> dict[str, Any]:
     }
 
 
-def _words(codes: NDArray[np.integer], words: Sequence[str]) -> pd.Categorical:
+def _words(codes: NDArray[np.integer], words: Iterable[str]) -> pd.Categorical:
     """Return the words that codes stand for, -1 for none."""
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(words), validate=False)
+    kind = pd.CategoricalDtype(list(words))
+    from_codes: Callable[..., pd.Categorical] = pd.Categorical.from_codes  # its stubs know neither arrays nor all names
+    return from_codes(codes, dtype=kind, validate=False)
 
 
 def _reasons(outcomes: LegOutcomes) -> pd.Categorical:
