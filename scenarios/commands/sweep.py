@@ -185,7 +185,7 @@ def whatif(  # noqa: PLR0917 - the command line's options
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Ask what if a device fails, prompts grow twice as long, or the load doubles.
+    """Ask what if a device is lost or crashes, prompts grow twice as long, or the load doubles.
 
     Every variant keeps the experts that the scenario keeps, and pairs with the scenario as it is. Exit status: 0 done,
     2 bad input.

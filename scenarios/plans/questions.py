@@ -13,7 +13,7 @@ from scenarios.files.loading import Scenario, load
 from scenarios.files.schema import Poisson
 from scenarios.sweeps.cache import digest
 from scenarios.sweeps.sweeping import Point, Sweep
-from scenarios.sweeps.variations import Variation
+from scenarios.sweeps.variations import Variation, literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,9 +49,10 @@ def versus(one: str | Path, other: str | Path, changes: Sequence[str], *, engine
 
 
 def what_ifs(scenario: str | Path, changes: Sequence[str], *, engine: Engine) -> Sweep:
-    """Return a scenario beside itself with each device lost, with prompts twice as long, and with twice the load.
+    """Return a scenario beside itself with each device lost or crashing, prompts twice as long, and twice the load.
 
-    The subset is the one that the scenario keeps; what is lost is not replaced. Prompts twice as long are made by a
+    The subset is the one that the scenario keeps; what is lost is not replaced. A crash comes when half of the
+    arrivals are over and is repaired a tenth of them later; what becomes of its requests the scenario's gateway says. Prompts twice as long are made by a
     longer prefix, so that their mean doubles. A load from a file is kept as it is. ValueError for a wrong scenario,
     or one whose requests name their experts.
     """
@@ -64,6 +65,9 @@ def what_ifs(scenario: str | Path, changes: Sequence[str], *, engine: Engine) ->
     for expert in assembly.experts if len(kept) > 1 else ():
         rest = [name for name in kept if name != expert.name]
         named.append((f"without {expert.device}", load(scenario, [*changes, fixed_subset(rest)])))
+    for device in dict.fromkeys(expert.device for expert in assembly.experts):
+        if device not in assembly.file.faults.named_devices():
+            named.append((f"crash of {device}", load(scenario, [*base, _crash(assembly, device)])))
     if isinstance(assembly.file.load, Poisson):
         named.append(("prompts twice as long", load(scenario, [*base, _longer_prompts(assembly)])))
         named.append(("twice the load", load(scenario, [*base, scaled_load(assembly.scenario, 2.0)])))
@@ -144,6 +148,14 @@ def _kept_names(assembly: Assembly) -> list[str]:
     if assembly.routing is None:
         raise ValueError(f"{assembly.scenario.source}: its requests name their experts; this question needs a router")
     return [e.name for e in assembly.experts]
+
+
+def _crash(assembly: Assembly, device: str) -> str:
+    """Return the change that adds a crash of a device to those that the scenario has."""
+    at_s = assembly.file.duration_s / 2
+    crashes = [c.model_dump(exclude_none=True) for c in assembly.file.faults.crashes]
+    crashes.append({"device": device, "at_s": at_s, "repaired_s": 1.2 * at_s})
+    return f"faults.crashes={literal(crashes)}"
 
 
 def _longer_prompts(assembly: Assembly) -> str:

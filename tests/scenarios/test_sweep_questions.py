@@ -102,6 +102,13 @@ def test_what_ifs_change_one_thing_each():
     assert lost == {f"without {devices[name]}" for name in kept}
     for name in kept:
         assert by_name[f"without {devices[name]}"].router.subset == [n for n in kept if n != name]
+    for device in devices.values():  # a crash leaves the subset as it was and befalls one device once
+        if (name := f"crash of {device}") in by_name:
+            (crash,) = by_name[name].faults.crashes
+            assert crash.device == device
+            assert 0 < crash.at_s < crash.repaired_s < by_name[name].duration_s
+            assert by_name[name].router.subset == kept
+    assert {n for n in by_name if n.startswith("crash of")} == {f"crash of {devices[name]}" for name in kept}
     assert by_name["twice the load"].load.requests_per_s == 2 * base.load.requests_per_s
     assert by_name["twice the load"].router.subset == kept
     from scenarios.runs.replicating import assemble
