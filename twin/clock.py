@@ -1,6 +1,6 @@
 """The clock of the world: SimPy's environment, with events at exact instants and boundaries that come last."""
 
-from heapq import heappush
+from heapq import heappop, heappush
 
 from simpy import Environment, Event
 from simpy.events import NORMAL, URGENT, EventPriority
@@ -16,13 +16,14 @@ class Instant(Event):
     added to 2**-53 gives 1 + 2**-52. Hence the queue is fed with the instant itself.
     """
 
+    _value = None
+    _ok = True
+
     def __init__(self, clock: "Clock", at_s: float, priority: EventPriority = NORMAL) -> None:
         if not at_s >= clock._now:  # written so that NaN fails too
             raise ValueError(f"cannot schedule an event at {at_s} s: it is {clock.now} s already")
         self.env = clock
         self.callbacks = []
-        self._value = None
-        self._ok = True
         heappush(clock._queue, (at_s, priority, next(clock._eid), self))
 
 
@@ -34,6 +35,17 @@ class Clock(Environment):
     >>> clock.now == 1 + 2.0**-52
     True
     """
+
+    def run_out(self) -> None:
+        """Let all happen that is scheduled: SimPy's `run`, without the calls that it makes for each event."""
+        queue = self._queue
+        while queue:
+            self._now, _, _, event = heappop(queue)
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
+            for callback in callbacks:
+                callback(event)
+            if not event._ok and not event.defused:
+                raise event._value
 
     def at(self, at_s: float) -> Instant:
         """Return an event at exactly `at_s`; ValueError when that is past."""

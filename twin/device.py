@@ -31,6 +31,7 @@ class Device:
         self.due: list[Pace | PowerSwitch] = []  # they wait for the next boundary
         self.mode: str | None = None
         self.pace = 1.0
+        self.is_shared = len(experts) > 1
         self.servers = [SCHEDULERS[expert.scheduler](self, expert) for expert in experts]
         self.stirred = clock.event()
         self.overheads: list[tuple[float, float]] = []  # instant, joules
@@ -108,8 +109,8 @@ class Device:
             server.tune(mode=self.mode, pace=self.pace)
 
     def calls(self, server: Server) -> bool:
-        """Tell whether the server's run of iterations is over: something is to change, or it is another's turn."""
-        return bool(self.due) or (len(self.servers) > 1 and any(s.has_work() for s in self.servers if s is not server))
+        """Tell whether the server's run of iterations is over: it is another's turn."""
+        return any(other.has_work() for other in self.servers if other is not server)
 
     def boundary(self, at_s: float) -> Instant:
         """Return an iteration boundary of this device."""

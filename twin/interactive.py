@@ -66,7 +66,7 @@ def interact(
         stop_s=stop_s,
     )
     users(clock, gateway)
-    clock.run()
+    clock.run_out()
     accounts = tuple(device.account() for device in devices)  # first: it also notes how far unfinished legs came
     return _told(sorted(gateway.stories, key=lambda story: (story.arrived_s, story.ask.rank)), accounts)
 

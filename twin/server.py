@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from simpy import Event, Interrupt
 
+from twin.clock import Instant
 from twin.expert import Expert, coefficients
 from twin.leg import Leg
 from twin.memory import Memory, Paged, Reserved
@@ -148,11 +149,12 @@ class Server(ABC):
         noise = self.decode_factors / B
         D, g = first_and_growth(self.decode_s, B, C, noise)
         device, began_s, began, k = self.device, self.clock.now, self.n_iterations, 0
+        clock, priority, shared, grow = self.clock, device.priority, device.is_shared, self.memory.grow
         last, stop_s = self.running[0][0] - began, device.stop_s
         try:
             for k in range(1, last + 1):
-                yield device.boundary(end_s := began_s + (k * D + g * k * (k - 1) / 2))
-                if k == last or end_s >= stop_s or device.calls(self) or not self.memory.grow(began + k):
+                yield Instant(clock, end_s := began_s + (k * D + g * k * (k - 1) / 2), priority)
+                if k == last or end_s >= stop_s or device.due or (shared and device.calls(self)) or not grow(began + k):
                     break
                 if self.waiting or self.preempted or self.prefilling:
                     self.admit()

@@ -26,7 +26,7 @@ def play(given: Play) -> Played:
     servers = _servers(given, devices)
     sends = _sends(given, [servers[i] for i in given.legs.expert.tolist()], seen)
     clock.process(_users(clock, given, sends, finished_s))
-    clock.run()
+    clock.run_out()
     return played(given, _outcomes(seen), finished_s, tuple(device.account() for device in devices))
 
 
