@@ -1,12 +1,14 @@
 """Laws of recording: the load is the twin's, the loop is open, every request ends once, what ended is kept."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from scenarios.recording.recording import journal_of
 from scenarios.recording.scaling import sped_up
 from scenarios.recording.writing import lateness
 from scenarios.runs.replicating import assemble, draw_loads
+from tests.llama_server import llama_server, write_llama
 from twin.tables import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
@@ -328,6 +331,31 @@ def test_a_report_says_that_it_was_recorded(tmp_path):
     for text in (first, page.read_text(encoding="utf-8")):
         assert "Servers, devices and their network were real" in text
         assert "moe2 record" in text
+
+
+def test_two_real_servers_serve_what_they_are_sent(tmp_path):
+    """Two llama.cpp servers at once: each serves its legs, token for token, and every device has the same horizon."""
+    rows = [(0.1 * i, 10 + i, 3 + i % 4, ("a", "b", "a|b")[i % 3]) for i in range(18)]
+    model = write_llama(tmp_path / "llama.gguf")
+    with (
+        llama_server(model, slots=2, log=tmp_path / "a.log") as a,
+        llama_server(model, slots=2, log=tmp_path / "b.log") as b,
+    ):
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a, "b": b}, timeout_s=60.0)
+        tables = record(scenario, endpoints, tmp_path / "out")
+        served = [httpx.get(f"{address}/metrics", timeout=10.0).text for address in (a, b)]
+    check_laws(tables)
+    legs, devices = tables["legs"], tables["devices"]
+    assert (legs["status"] == "served").all()
+    assert legs["started_s"].notna().all()
+    for expert, text in zip(("a", "b"), served, strict=True):
+        mine, warm_up = legs[legs["expert"] == expert], {"prompt": 16, "output": 2}
+        for key, counter in (("prompt", "prompt_tokens_total"), ("output", "tokens_predicted_total")):
+            counted = int(re.search(rf"^llamacpp:{counter} (\d+)", text, re.MULTILINE)[1])
+            assert counted == mine[f"{key}_tokens"].sum() + warm_up[key]
+    horizon_s = devices["busy_s"] + devices["idle_s"]
+    assert horizon_s.iloc[0] == pytest.approx(horizon_s.iloc[1])
+    assert horizon_s.iloc[0] >= legs["finished_s"].max()
 
 
 def test_a_routed_scenario_is_routed_as_the_run_is(tmp_path):
