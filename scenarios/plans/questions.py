@@ -53,8 +53,8 @@ def what_ifs(scenario: str | Path, changes: Sequence[str], *, engine: Engine) ->
 
     The subset is the one that the scenario keeps; what is lost is not replaced. A crash comes when half of the
     arrivals are over and is repaired a tenth of them later; what becomes of its requests the scenario's gateway says.
-    Prompts twice as long are made by a longer prefix, so that their mean doubles. A load from a file is kept as it is. ValueError for a wrong scenario,
-    or one whose requests name their experts.
+    Prompts twice as long are made by a longer prefix, so that their mean doubles. A load from a file is kept as it is.
+    ValueError for a wrong scenario, or one whose requests name their experts.
     """
     from scenarios.runs.replicating import assemble  # noqa: PLC0415 - loads the simulator
 
@@ -62,12 +62,12 @@ def what_ifs(scenario: str | Path, changes: Sequence[str], *, engine: Engine) ->
     kept = _kept_names(assembly)
     base = [*changes, fixed_subset(kept)]
     named = [("as it is", load(scenario, base))]
-    for expert in assembly.experts if len(kept) > 1 else ():
-        rest = [name for name in kept if name != expert.name]
-        named.append((f"without {expert.device}", load(scenario, [*changes, fixed_subset(rest)])))
-    known = assembly.file.faults.named_devices()
-    devices = dict.fromkeys(expert.device for expert in assembly.experts if expert.device not in known)
-    named += [(f"crash of {device}", load(scenario, [*base, _crash(assembly, device)])) for device in devices]
+    devices = dict.fromkeys(expert.device for expert in assembly.experts)  # one may carry several experts
+    for device in devices:
+        if rest := [expert.name for expert in assembly.experts if expert.device != device]:
+            named.append((f"without {device}", load(scenario, [*changes, fixed_subset(rest)])))
+    fine = [device for device in devices if device not in assembly.file.faults.named_devices()]
+    named += [(f"crash of {device}", load(scenario, [*base, _crash(assembly, device)])) for device in fine]
     if isinstance(assembly.file.load, Poisson):
         named.append(("prompts twice as long", load(scenario, [*base, _longer_prompts(assembly)])))
         named.append(("twice the load", load(scenario, [*base, scaled_load(assembly.scenario, 2.0)])))
