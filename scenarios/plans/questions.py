@@ -63,9 +63,10 @@ def what_ifs(scenario: str | Path, changes: Sequence[str], *, engine: Engine) ->
     base = [*changes, fixed_subset(kept)]
     named = [("as it is", load(scenario, base))]
     devices = dict.fromkeys(expert.device for expert in assembly.experts)  # one may carry several experts
-    for device in devices:
-        if rest := [expert.name for expert in assembly.experts if expert.device != device]:
-            named.append((f"without {device}", load(scenario, [*changes, fixed_subset(rest)])))
+    rests = {device: [e.name for e in assembly.experts if e.device != device] for device in devices}
+    named += [
+        (f"without {device}", load(scenario, [*changes, fixed_subset(rest)])) for device, rest in rests.items() if rest
+    ]
     fine = [device for device in devices if device not in assembly.file.faults.named_devices()]
     named += [(f"crash of {device}", load(scenario, [*base, _crash(assembly, device)])) for device in fine]
     if isinstance(assembly.file.load, Poisson):
