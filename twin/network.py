@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from twin.outages import Outage, held_s
 from twin.radio_record import RadioRecord
 
 Instants = TypeVar("Instants", float, NDArray[np.float64])
@@ -47,11 +48,14 @@ class Network:
     """One-way delays in seconds: the access link from user to gateway, the LAN from gateway to devices.
 
     With a `radio`, a request is carried to an access point first, and the access delay is that of the wire from there.
+    In an outage of the access link or of the LAN, what is sent over it waits until it is over.
     """
 
     access_delay_s: float = 0.0
     lan_delay_s: float = 0.0
     radio: Radio | None = None
+    access_outages: tuple[Outage, ...] = ()
+    lan_outages: tuple[Outage, ...] = ()
 
     def __post_init__(self) -> None:
         for key, found in (("access_delay_s", self.access_delay_s), ("lan_delay_s", self.lan_delay_s)):
@@ -61,7 +65,13 @@ class Network:
     def begin(self, *, seed: int, stop_s: float) -> "Link":
         """Return the way of one run from users to servers and back; nothing is carried after `stop_s`."""
         access = None if self.radio is None else self.radio.begin(seed=seed, stop_s=stop_s)
-        return Link(access_delay_s=self.access_delay_s, lan_delay_s=self.lan_delay_s, access=access)
+        return Link(
+            access_delay_s=self.access_delay_s,
+            lan_delay_s=self.lan_delay_s,
+            access=access,
+            access_outages=self.access_outages,
+            lan_outages=self.lan_outages,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +81,8 @@ class Link:
     access_delay_s: float
     lan_delay_s: float
     access: Access | None = None
+    access_outages: tuple[Outage, ...] = ()
+    lan_outages: tuple[Outage, ...] = ()
 
     def at_gateway_s(self, sent_s: Instants, user: Whole, prompt_tokens: Whole) -> Instants:
         """Return when a prompt that a user sent at `sent_s` is at the gateway; +inf when it never is.
@@ -79,15 +91,15 @@ class Link:
         1.5
         """
         carried_s = sent_s if self.access is None else self.access.up_s(sent_s, user, prompt_tokens)
-        return carried_s + self.access_delay_s
+        return held_s(carried_s, self.access_outages) + self.access_delay_s
 
     def over_lan_s(self, left_s: Instants) -> Instants:
         """Return when what left the gateway at `left_s` is at a device, or what left a device is at the gateway."""
-        return left_s + self.lan_delay_s
+        return held_s(left_s, self.lan_outages) + self.lan_delay_s
 
     def at_user_s(self, left_s: Instants, user: Whole, answer_tokens: Whole) -> Instants:
         """Return when an answer that left the gateway at `left_s` is at its user; +inf when it never is."""
-        at_site_s = left_s + self.access_delay_s
+        at_site_s = held_s(left_s, self.access_outages) + self.access_delay_s
         return at_site_s if self.access is None else self.access.down_s(at_site_s, user, answer_tokens)
 
     def record(self, until_s: float) -> RadioRecord | None:

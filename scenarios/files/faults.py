@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from scenarios.files.loads import Section
 from twin.faults import Crash, Fault, PowerSwitch, SlowDown, drawn_crashes
+from twin.outages import Outage
 
 __all__ = ["Faults", "PowerSwitchSpec", "faults_by_device"]
 
@@ -45,8 +46,26 @@ class SlowDownSpec(Section):
         return self
 
 
+class OutageSpec(Section):
+    """A link that carries nothing for a time: what is sent over it meanwhile waits until it is over."""
+
+    link: Literal["access", "lan"] = Field(description="Users to gateway, or gateway to devices; both ways.")
+    at_s: Seconds
+    ends_s: PositiveSeconds
+
+    @model_validator(mode="after")
+    def _in_order(self) -> OutageSpec:
+        if self.ends_s <= self.at_s:
+            raise ValueError(f"ends_s = {self.ends_s} must be later than at_s = {self.at_s}")
+        return self
+
+    def of_link(self) -> Outage:
+        """Return the outage as the network takes it."""
+        return Outage(at_s=self.at_s, ends_s=self.ends_s)
+
+
 class Faults(Section):
-    """What goes wrong: crashes drawn at random or at given instants, and slow devices."""
+    """What goes wrong: crashes drawn at random or at given instants, slow devices, links that are down."""
 
     mtbf_s: PositiveSeconds | None = Field(
         None, description="Mean time from a device's repair to its next crash, exponential; none are drawn without it."
@@ -55,6 +74,7 @@ class Faults(Section):
     devices: list[str] | None = Field(None, description="Devices that crash at random; all when left out.")
     crashes: list[CrashSpec] = Field(default_factory=list)
     slow_downs: list[SlowDownSpec] = Field(default_factory=list)
+    outages: list[OutageSpec] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _both_means(self) -> Faults:

@@ -20,7 +20,13 @@ __all__ = ["build_network"]
 def build_network(scenario: Scenario) -> Network:
     """Return the network; ValueError naming the scenario for access points or positions that are wrong."""
     network = scenario.file.network
-    fixed = Network(access_delay_s=network.access_delay_s, lan_delay_s=network.lan_delay_s)
+    outages = scenario.file.faults.outages
+    fixed = Network(
+        access_delay_s=network.access_delay_s,
+        lan_delay_s=network.lan_delay_s,
+        access_outages=tuple(outage.of_link() for outage in outages if outage.link == "access"),
+        lan_outages=tuple(outage.of_link() for outage in outages if outage.link == "lan"),
+    )
     if network.access_points is None or network.radio is None:
         return fixed
     try:

@@ -55,6 +55,10 @@ device = "a"
 at_s = 200.0
 ends_s = 400.0
 factor = 2.0
+[[faults.outages]]
+link = "lan"
+at_s = 300.0
+ends_s = 320.0
 [[power_switches]]
 device = "a"
 at_s = 50.0

@@ -12,6 +12,7 @@ from twin_plant import expert, legs_to_all, profile, requests_at
 
 from twin.faults import Crash
 from twin.network import Network
+from twin.outages import Outage
 from twin.rules import Rules
 from twin.tables import tabulate
 from twin.world import ENGINES, simulate
@@ -145,6 +146,27 @@ def test_the_gate_decides_in_batches(engine):
     rows = [(0, 0.0, 1, 1), (1, 0.25, 1, 1), (2, 0.375, 1, 1)]
     legs = asked(engine, rows, Rules(gate_s=0.5), SECOND).legs
     assert legs.arrived_s.tolist() == [0.5, 1.5, 1.5]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("rules", [None, Rules()], ids=["open", "rules"])
+def test_an_outage_holds_what_is_sent_until_it_is_over(engine, rules):
+    """By hand: access 0.25 s, LAN 0.5 s; the access link is down from 1 to 2 s, the LAN from 4 to 6 s.
+
+    A request of 0 s is at its server at 0.75 s and back at 2.5 s; one of 1 s leaves at 2 s, is there at 2.75 s and done
+    at 3.75 s: back over the LAN it is at the gateway at 4.25 s. One of 3.75 s is held at the gateway until 6 s.
+    """
+    network = Network(
+        access_delay_s=0.25,
+        lan_delay_s=0.5,
+        access_outages=(Outage(at_s=1.0, ends_s=2.0),),
+        lan_outages=(Outage(at_s=4.0, ends_s=6.0),),
+    )
+    plant = [expert(profile(**SECOND), max_batch=1)]
+    rows = [(0, 0.0, 1, 1), (1, 1.0, 1, 1), (2, 3.75, 1, 1)]
+    run = played(engine, plant, rows, {}, rules=rules, network=network, duration_s=50.0)
+    assert run.outcomes.arrived_s.tolist() == [0.75, 2.75, 6.5]
+    assert run.finished_s.tolist() == [1.75 + 0.5 + 0.25, 3.75 + 0.5 + 0.25, 7.5 + 0.5 + 0.25]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
