@@ -70,8 +70,17 @@ keys = st.sampled_from(
         "budgets.energy_j_per_request",
         *("faults", "faults.mtbf_s", "faults.mean_repair_s", "faults.devices", "faults.crashes", "faults.slow_downs"),
         *("power_switches", "experts[0].power_modes", "experts[0].load_model_s", "experts[0].load_model_j"),
-        *("experts[1].device", "gateway", "gateway.quorum", "gateway.timeout_s", "gateway.max_attempts", "gateway.retry"),
-        *("gateway.admission_limit", "gateway.load_aware_top_m", "gateway.gate_s", "gateway.backoff_s"),
+        *("experts[1].device", "gateway", "gateway.quorum", "gateway.timeout_s", "gateway.max_attempts"),
+        *("users.mobility", "users.area_m", "users.speed_m_per_s", "users.positions", "network.radio"),
+        *("network.access_points", "network.access_points.grid", "network.access_points.path"),
+        *("network.radio.carrier_hz", "network.radio.shadowing_los_db", "network.radio.interruption_s"),
+        *(
+            "gateway.retry",
+            "gateway.admission_limit",
+            "gateway.load_aware_top_m",
+            "gateway.gate_s",
+            "gateway.backoff_s",
+        ),
     ]
 )
 values = st.one_of(st.sampled_from(ODD), st.integers().map(str), st.floats().map(repr), st.text(max_size=20))
