@@ -1,0 +1,125 @@
+"""The commands of fitted profiles: `moe2 profiles list`, `show`, `compare`, `scale`, `validate`."""
+
+# ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scenarios.commands.output import AsJson, say
+from scenarios.commands.refusal import bad_input
+
+__all__ = ["profiles"]
+
+profiles = typer.Typer(help="Fitted profiles: list, show, compare, scale, validate.", no_args_is_help=True)
+
+
+@profiles.command("list")
+def profiles_list(as_json: AsJson = False) -> None:
+    """List the bundled profiles with their provenance.
+
+    Example: moe2 profiles list
+    """
+    from calibration.profile import bundled_profiles, read_profile
+
+    found = {name: read_profile(file) for name, file in bundled_profiles().items()}
+    lines = [
+        f"{name:58} latency {p.provenance.latency:8} energy {p.provenance.energy:8} {p.energy_scope}"
+        for name, p in found.items()
+    ]
+    told = {name: {**asdict(p.provenance), "energy_scope": p.energy_scope} for name, p in found.items()}
+    say(told, lines, as_json=as_json)
+
+
+@profiles.command("show")
+def profiles_show(name: Annotated[str, typer.Argument(help="A bundled profile or a path.")]) -> None:
+    """Print a profile's costs and evidence, as JSON.
+
+    Example: moe2 profiles show rtx-4090/gemma-7b/bf16
+    """
+    from calibration.profile import find_profile
+    from calibration.profile_json import dump_profile
+
+    with bad_input():
+        print(dump_profile(find_profile(name, Path.cwd())), end="")
+
+
+@profiles.command("compare")
+def profiles_compare(
+    first: Annotated[str, typer.Argument(help="A bundled profile or a path.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+    output: Annotated[int, typer.Option(min=1, help="Output tokens of the request compared.")] = 128,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a lone request costs by both profiles, over prompt lengths.
+
+    Example: moe2 profiles compare rtx-4090/gemma-7b/bf16 agx-orin-64gb/gemma-7b/fp16
+    """
+    from calibration.profile import find_profile
+
+    with bad_input():
+        one, two = find_profile(first, Path.cwd()), find_profile(second, Path.cwd())
+    lines, told = (
+        [f"{'prompt':>8} {'s, first':>10} {'s, second':>10} {'ratio':>7} {'J, first':>10} {'J, second':>10}"],
+        [],
+    )
+    for P in (64, 256, 1024, 4096):
+        seconds = [float(p.seconds.leg_of(P, output)) for p in (one, two)]
+        joules = [None if p.joules is None else float(p.joules.leg_of(P, output)) for p in (one, two)]
+        shown = " ".join(f"{'—' if j is None else f'{j:.4g}':>10}" for j in joules)
+        lines.append(f"{P:>8} {seconds[0]:>10.4g} {seconds[1]:>10.4g} {seconds[1] / seconds[0]:>7.3g} {shown}")
+        told.append({"prompt_tokens": P, "output_tokens": output, "seconds": seconds, "joules": joules})
+    scopes = [one.energy_scope, two.energy_scope]
+    if scopes[0] != scopes[1]:
+        lines.append(f"joules are of different scopes, {scopes[0]} and {scopes[1]}: do not compare them")
+    say({"profiles": [one.name, two.name], "energy_scopes": scopes, "costs": told}, lines, as_json=as_json)
+
+
+@profiles.command("scale")
+def profiles_scale(
+    name: Annotated[str, typer.Argument(help="A bundled profile or a path.")],
+    out: Annotated[Path, typer.Option(help="Folder for the profile.")],
+    device: Annotated[str | None, typer.Option(help="Device to scale it to, by bandwidth and tensor rate.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model to scale it to, by bytes read and work.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a profile for a device or a model that was not measured, with the error of doing so in its evidence.
+
+    Example: moe2 profiles scale rtx-4090/llama-3.1-8b-instruct/bf16 --device rtx-3090 --out profiles
+    """
+    from calibration.device_transfer import bundled_device_errors, moved_profile
+    from calibration.devices import device_of
+    from calibration.profile import file_name, find_profile, write_profile
+    from calibration.transfer import modelled_as
+
+    with bad_input():
+        profile = find_profile(name, Path.cwd())
+        if device is None and model is None:
+            raise ValueError("scaled to what? give --device, --model or both")
+        if model is not None:
+            profile = modelled_as(profile, model)
+        if device is not None:
+            source, target = device_of(profile.name.partition("/")[0]), device_of(device)
+            profile = moved_profile(profile, source, target, errors=bundled_device_errors())
+        out.mkdir(parents=True, exist_ok=True)
+        write_profile(profile, out / file_name(profile.name))
+    written = str(out / file_name(profile.name))
+    say({"profile": profile.name, "file": written}, [written], as_json=as_json)
+
+
+@profiles.command("validate")
+def profiles_validate(
+    paths: Annotated[list[Path], typer.Argument(help="Profile files.")], as_json: AsJson = False
+) -> None:
+    """Check profile files; exit status 2 with one message for the first that is wrong.
+
+    Example: moe2 profiles validate profiles/mine.json
+    """
+    from calibration.profile import read_profile
+
+    with bad_input():
+        found = {str(path): read_profile(path).name for path in paths}
+    say(found, [f"{path}: valid, {name}" for path, name in found.items()], as_json=as_json)
