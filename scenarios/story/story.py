@@ -33,11 +33,13 @@ ON_THE_RADIO = (
     "The radio has no fast fading and no buildings of its own: sight and shadowing are drawn, walks are straight lines "
     "and a transfer keeps the rate that it began with."
 )
+STEADY_DEVICES = "Devices do not fail, throttle when hot or change their power mode during a run."
+FREE_GATE = "The gate's own computation costs no time and no energy."
 NOT_MODELLED = (
     FIXED_ACCESS,
-    "Devices do not fail, throttle when hot or change their power mode during a run.",
+    STEADY_DEVICES,
     "Sending bytes costs no time beyond the stated delays and no energy.",
-    "The gate's own computation costs no time and no energy.",
+    FREE_GATE,
     "An expert's answer to a prompt is the one it once gave: answers do not vary between runs.",
 )
 

@@ -20,8 +20,9 @@ from scenarios.runs.replicating import Assembly
 from scenarios.runs.result import Result
 from scenarios.runs.routing import Routing
 from scenarios.runs.summary import radio_metrics_of
+from scenarios.story.happenings import happenings, not_modelled
 from scenarios.story.provenance import caveats, errors, source
-from scenarios.story.story import ACCURACY_COLUMNS, FIXED_ACCESS, NOT_MODELLED, ON_THE_RADIO, Story, Subset
+from scenarios.story.story import ACCURACY_COLUMNS, FIXED_ACCESS, ON_THE_RADIO, Story, Subset
 from scenarios.verdicts.verdict import overall
 from twin.expert import Expert
 from twin.radio_tables import by_site
@@ -51,7 +52,7 @@ def tell(result: Result, *, out: Path) -> Story:
         subset=_subset(assembly, routing) if routing else None,
         profiles=pd.DataFrame([_profile_row(e) for e in assembly.all_experts]),
         warnings=_warnings(result),
-        not_modelled=_not_modelled(tables),
+        not_modelled=_not_modelled(assembly, tables),
         radio=radio_metrics_of(result),
         cells=pd.DataFrame() if tables.cells is None else by_site(tables.cells),
         seed=file.seed,
@@ -78,9 +79,10 @@ def _budgets_in_words(budgets: Budgets) -> list[str]:
     return words
 
 
-def _not_modelled(tables: Tables) -> list[str]:
+def _not_modelled(assembly: Assembly, tables: Tables) -> list[str]:
     """Return what is not modelled; with a radio, users do move."""
-    return [ON_THE_RADIO if text == FIXED_ACCESS and tables.cells is not None else text for text in NOT_MODELLED]
+    moving = tables.cells is not None
+    return [ON_THE_RADIO if moving and text == FIXED_ACCESS else text for text in not_modelled(assembly.file)]
 
 
 def _facts(assembly: Assembly) -> list[tuple[str, str]]:
@@ -99,7 +101,7 @@ def _facts(assembly: Assembly) -> list[tuple[str, str]]:
         way_s = file.network.access_delay_s + file.network.lan_delay_s
         beyond = "" if assembly.network.radio is None else ", after the radio"
         facts.append(("Network", f"{1000 * way_s:.3g} ms each way{beyond}"))
-    return facts
+    return facts + happenings(file)
 
 
 _ARRIVALS = {

@@ -10,6 +10,8 @@ from rich.console import Console
 from scenarios.files.loading import load
 from scenarios.files.schema import json_schema
 from scenarios.running import perform, prepare
+from scenarios.story.happenings import happenings, not_modelled
+from scenarios.story.story import FREE_GATE, STEADY_DEVICES
 
 SMALL = """
 name = "small"
@@ -150,3 +152,18 @@ def test_unknown_joules_of_a_load_leave_the_energy_undecided(tmp_path):
     (verdict,) = json.loads((tmp_path / "out" / "summary.json").read_text())["verdicts"]
     assert verdict["status"] == "undecided"
     assert "load_model_j" in verdict["note"]
+
+
+def test_the_report_says_what_happens_and_what_the_gateway_does(tmp_path):
+    """Each fault, switch and rule is in the facts, and what is modelled is not listed as left out."""
+    file = load(scenario(tmp_path, SMALL + FAULTS + GATEWAY)).file
+    facts = dict(happenings(file))
+    for words in ("b crashes at 100 s, until 130 s", "a takes 2 times as long", "the lan link is down", "at random"):
+        assert words in facts["Faults"]
+    assert facts["Power modes"] == "a goes to slow at 50 s"
+    for words in ("1 answers suffice", "after 20 s", "3 times", "beyond 50", "10 ms a prompt", "gate's 3 best"):
+        assert words in facts["Gateway"]
+    assert not {STEADY_DEVICES, FREE_GATE} & set(not_modelled(file))
+    plain = load(scenario(tmp_path, SMALL)).file
+    assert happenings(plain) == []
+    assert {STEADY_DEVICES, FREE_GATE} <= set(not_modelled(plain))
