@@ -7,6 +7,7 @@ one run that compiles. The seconds are those of the whole process, interpreter s
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -49,12 +50,13 @@ def scenario(folder: Path, n_requests: int) -> Path:
 def run(path: Path, folder: Path) -> tuple[float, float, float]:
     """Return the wall seconds, processor seconds and peak gigabytes of one run."""
     moe2 = Path(sys.executable).with_name("moe2")
+    shutil.rmtree(folder / "out", ignore_errors=True)
     began_s = time.perf_counter()
     done = subprocess.Popen([moe2, "run", path, "--out", folder / "out", "--no-report", "--quiet"])  # noqa: S603
     _, status, used = os.wait4(done.pid, 0)
     wall_s = time.perf_counter() - began_s
-    if os.waitstatus_to_exitcode(status) == 2:
-        raise SystemExit("moe2 run refused the benchmark's scenario")
+    if os.waitstatus_to_exitcode(status) == 2 or not (folder / "out" / "summary.json").exists():
+        raise SystemExit("moe2 run did not perform the benchmark's scenario")
     return wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20  # Linux gives kilobytes
 
 
@@ -75,8 +77,8 @@ def main() -> None:
             seconds[n] = statistics.median(wall_s for wall_s, _, _ in found)
             print(
                 f"{n:,} requests: {seconds[n]:.2f} s (median of {len(found)}, {min(found)[0]:.2f} to "
-                f"{max(found)[0]:.2f}), {n / seconds[n]:,.0f} requests/s, {n / (seconds[n] - start_s):,.0f} once "
-                f"started; {statistics.median(cpu_s for _, cpu_s, _ in found):.2f} processor seconds, at most "
+                f"{max(found)[0]:.2f}), {n / seconds[n]:,.0f} requests/s, {once(n, seconds[n] - start_s)}; "
+                f"{statistics.median(cpu_s for _, cpu_s, _ in found):.2f} processor seconds, at most "
                 f"{max(gb for _, _, gb in found):.2f} GB",
                 flush=True,
             )
@@ -84,6 +86,10 @@ def main() -> None:
         low, high = min(sizes), max(sizes)
         whole, rest = (log((seconds[high] - s) / (seconds[low] - s)) / log(high / low) for s in (0.0, start_s))
         print(f"log-log slope from {low:,} to {high:,} requests: {whole:.2f}; without the start: {rest:.2f}")
+
+
+def once(n: int, seconds: float) -> str:
+    return f"{n / seconds:,.0f} once started" if seconds > 0 else "no longer than the start"
 
 
 def available_gb() -> float:
