@@ -72,8 +72,8 @@ def held_out(data: Path, fit: IterationFit, without: Replayed) -> Iterable[str]:
     yield error_table(halves(replayed(data, fit, host_s=host_s))[1])
     yield (
         "Both halves are of one run of one server and overlap in time, and both had been looked at with other host "
-        "times before the mean TPOT became the criterion: this shows that one constant is enough, not that it holds for "
-        "another server."
+        "times before the mean TPOT became the criterion: this shows that one constant is enough, "
+        "not that it holds for another server."
     )
 
 
