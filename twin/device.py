@@ -81,19 +81,33 @@ class Device:
 
     def serve(self) -> Generator[Event, None, None]:
         """Give turns to the servers that have work, an iteration or, when only one has, a run of them."""
-        last, n = -1, len(self.servers)
+        last = -1
         while True:
-            if not self.due and not any(server.has_work() for server in self.servers):
+            turn = self.turn(last)
+            if turn is None and not self.due:
                 yield from self.sleep()
+                turn = self.turn(last)
             if self.clock.now >= self.stop_s:
                 break
             if self.due:
                 yield from self.change(self.due[0])
-            else:
-                last = next(i % n for i in range(last + 1, last + 1 + n) if self.servers[i % n].has_work())
-                yield from self.servers[last].iterate()
+            elif turn is not None:
+                last, server = turn, self.servers[turn]
+                if not server.claim():
+                    server.admit()
+                if server.carries_prompt():
+                    yield from server.prefill()
+                elif server.running:
+                    yield from server.decode()
         for server in self.servers:
             server.stop()
+
+    def turn(self, last: int) -> int | None:
+        """Return the place of the server whose turn it is after that of the last, None when none has work."""
+        if not self.is_shared:
+            return 0 if self.servers[0].has_work() else None
+        n = len(self.servers)
+        return next((i % n for i in range(last + 1, last + 1 + n) if self.servers[i % n].has_work()), None)
 
     def change(self, step: Pace | PowerSwitch) -> Generator[Event, None, None]:
         """Take a new pace, or go to another power mode: that takes its time, in which no iteration runs."""

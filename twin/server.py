@@ -82,15 +82,6 @@ class Server(ABC):
         """Tell whether an iteration could begin at a boundary now."""
         return bool(self.waiting or self.running or self.prefilling or self.preempted)
 
-    def iterate(self) -> Generator[Event, None, None]:
-        """At a boundary: claim memory, admit, and run what there is to run."""
-        if not self.claim():
-            self.admit()
-        if self.carries_prompt():
-            yield from self.prefill()
-        elif self.running:
-            yield from self.decode()
-
     def stop(self) -> None:
         """The run is over: legs that run keep the energy that they took."""
         for _, _, leg in self.running:
