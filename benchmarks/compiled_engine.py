@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.simpy_engine import REQUESTS_PER_S, RUNS, K, load, plant
-from twin.load import Legs, Requests
 from twin.network import Network
+from twin.users.load import Legs, Requests
 from twin.world import Engine, simulate
 
 N_SIMPY = 5_000

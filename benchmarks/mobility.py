@@ -10,10 +10,10 @@ from time import process_time
 
 import numpy as np
 
-from twin.channel import Channel
-from twin.mobility import RandomWaypoint
-from twin.radio_access import RadioAccess, RadioNetwork
-from twin.sites import grid_of_sites
+from twin.radio.access import RadioAccess, RadioNetwork
+from twin.radio.channel import Channel
+from twin.radio.sites import grid_of_sites
+from twin.users.mobility import RandomWaypoint
 
 LASTS_S, REQUESTS, ROUNDS = 600.0, 1_000_000, 5
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from calibration.costs import Costs
 from calibration.profile import Profile, Provenance
-from twin.expert import Expert
-from twin.load import Legs, Requests, poisson_requests
 from twin.network import Network
-from twin.prompts import PromptPool
+from twin.servers.expert import Expert
+from twin.users.load import Legs, Requests, poisson_requests
+from twin.users.prompts import PromptPool
 from twin.world import simulate
 
 N_SERVERS, K, RUNS = 8, 2, 5

@@ -21,10 +21,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.__main__ import processor
 from calibration.profile import bundled_profiles, read_profile
-from twin.expert import Expert
-from twin.load import Legs, Requests
 from twin.network import Network
-from twin.traces import read_trace
+from twin.servers.expert import Expert
+from twin.users.load import Legs, Requests
+from twin.users.traces import read_trace
 from twin.world import Engine, simulate
 
 N_REQUESTS, ROUNDS, SERVERS = 10_000, 5, 8

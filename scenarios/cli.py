@@ -69,7 +69,7 @@ def run(  # noqa: PLR0917 - the command line's options
     from scenarios.files.loading import load, replayed
     from scenarios.running import perform, prepare
     from scenarios.verdicts.verdict import exit_status
-    from twin.metrics import busiest
+    from twin.records.metrics import busiest
     from twin.world import engine_of
 
     console = Console(stderr=True, quiet=quiet)

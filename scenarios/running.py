@@ -16,7 +16,7 @@ from scenarios.runs.folder import check_replaceable, whole_folder
 from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.runs.summary import summarise
-from twin.tables import write_tables
+from twin.records.tables import write_tables
 from twin.world import Engine
 
 __all__ = ["Plan", "perform", "prepare", "resolved", "write_result"]

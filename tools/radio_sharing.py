@@ -1,12 +1,12 @@
 """How far the share that a transfer keeps is from exact processor sharing: `python -m tools.radio_sharing`.
 
 Exponential sizes arrive as a Poisson process at one cell. Processor sharing has mean 1 / (1 - load) times the mean size
-(M/M/1-PS); the twin's rule is simulated with `twin.sharing`.
+(M/M/1-PS); the twin's rule is simulated with `twin.radio.sharing`.
 """
 
 import numpy as np
 
-from twin.sharing import Band
+from twin.radio.sharing import Band
 
 LOADS = (0.05, 0.1, 0.2, 0.3, 0.5)
 N = 400_000

@@ -12,10 +12,10 @@ from scipy.optimize import brentq
 from calibration.costs import Costs
 from calibration.iterations import IterationFit, compose_iterations, fit_iterations
 from calibration.profile import Profile, Provenance
-from twin.arrivals import gamma_arrivals_s
-from twin.expert import Expert
-from twin.load import Legs, Requests
 from twin.network import Network
+from twin.servers.expert import Expert
+from twin.users.arrivals import gamma_arrivals_s
+from twin.users.load import Legs, Requests
 from twin.world import Run, simulate
 
 MAX_SEQUENCES, TOKEN_BUDGET, BLOCK_TOKENS, BLOCKS = 128, 2048, 16, 36_578

@@ -10,7 +10,7 @@ from scenarios.files.schema import Budgets
 from scenarios.runs.result import until_decided
 from scenarios.verdicts.judging import Evidence
 from scenarios.verdicts.stability import growing_backlogs
-from twin.tables import Tables
+from twin.records.tables import Tables
 
 RATE, SERVICE_S, DURATION_S, WARMUP_S = 0.5, 1.0, 2000.0, 100.0
 TRUTH_S = SERVICE_S + RATE * SERVICE_S**2 / (2 * (1 - RATE * SERVICE_S))  # Pollaczek and Khinchine, M/D/1

@@ -32,7 +32,7 @@ from scenarios.files.loading import load
 from scenarios.runs.result import run
 from tests.llama_server import write_llama
 from tools.loopback import LONG, SHORT, Form, Loopback, loopback
-from twin.tables import Tables, read_tables, write_tables
+from twin.records.tables import Tables, read_tables, write_tables
 
 ROOT = Path(__file__).parents[1]
 STALE_S = 120.0  # a calibration that is older was not made right before

@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.outages import Outage, held_s
-from twin.radio_record import RadioRecord
+from twin.radio.record import RadioRecord
+from twin.servers.outages import Outage, held_s
 
 Instants = TypeVar("Instants", float, NDArray[np.float64])
 Whole = int | NDArray[np.int64]

@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.profile import did_you_mean
-from twin import simpy_engine
-from twin.course import Course, courses_of
-from twin.expert import Expert
-from twin.faults import Fault
-from twin.interactive import interact, open_users
-from twin.load import Legs, Requests
+from twin.engines import simpy_engine
+from twin.engines.interactive import interact, open_users
+from twin.gateway.rules import Rules
 from twin.network import Link, Network
-from twin.outcomes import LegOutcomes, Play, Played, play_of
-from twin.prompts import PromptPool
 from twin.protocols import Router
-from twin.radio_record import RadioRecord
-from twin.rules import Rules
-from twin.visits import Visitors, Visits
+from twin.radio.record import RadioRecord
+from twin.records.outcomes import LegOutcomes, Play, Played, play_of
+from twin.servers.course import Course, courses_of
+from twin.servers.expert import Expert
+from twin.servers.faults import Fault
+from twin.users.load import Legs, Requests
+from twin.users.prompts import PromptPool
+from twin.users.visits import Visitors, Visits
 
 __all__ = ["ENGINES", "Engine", "Run", "engine_of", "simulate", "simulate_visits"]
 
@@ -170,7 +170,7 @@ def engine_of(name: str) -> Engine:
 def _play_of(engine: Engine) -> Callable[[Play], Played]:
     if engine_of(engine) == "simpy":
         return simpy_engine.play
-    from twin.compiled_engine import play  # noqa: PLC0415 - numba takes half a second to load
+    from twin.engines.compiled_engine import play  # noqa: PLC0415 - numba takes half a second to load
 
     return play
 

@@ -131,7 +131,7 @@ def _finish(out: Path, console: Console, *, report: bool, as_json: bool, quiet: 
     from scenarios.recording.recording import recording_of
     from scenarios.recording.writing import write_recording
     from scenarios.verdicts.verdict import exit_status
-    from twin.metrics import busiest
+    from twin.records.metrics import busiest
 
     with bad_input():
         result = write_recording(recording_of(out), out, report=report, console=console)

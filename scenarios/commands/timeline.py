@@ -29,8 +29,8 @@ def check_timeline(file: Path | None, from_s: float, until_s: float | None) -> N
 
 def draw_timeline(run: Path, file: Path, from_s: float, until_s: float | None) -> int:
     """Write the timeline of replication 0 of a run's folder to a file; return the number of its events."""
-    from twin.tables import SCHEMAS, read_tables
-    from twin.timeline import write_timeline
+    from twin.records.tables import SCHEMAS, read_tables
+    from twin.records.timeline import write_timeline
 
     for name in SCHEMAS:
         if not (run / f"{name}.parquet").is_file():

@@ -15,7 +15,7 @@ from scenarios.comparing.differences import UNITS, differences
 from scenarios.comparing.sides import Pairs, pair
 from scenarios.comparing.tolerances import EXACT_COUNTS, Finding, Tolerance, judge_differences
 from scenarios.runs.folder import check_replaceable, whole_folder
-from twin.tables import Tables
+from twin.records.tables import Tables
 
 __all__ = ["Comparison", "check_out", "compare", "write_comparison"]
 

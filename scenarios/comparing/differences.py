@@ -14,8 +14,8 @@ from scipy.stats import ks_2samp, wasserstein_distance
 
 from scenarios.comparing.resampling import interval, relative_error, spread_of
 from scenarios.comparing.sides import Pairs
-from twin.metrics import PERCENTILES, energy_per_request_j, unmetered_devices
-from twin.tables import Tables
+from twin.records.metrics import PERCENTILES, energy_per_request_j, unmetered_devices
+from twin.records.tables import Tables
 
 __all__ = ["COUNTS", "OF_LEGS", "OF_REQUESTS", "OF_RUNS", "STATISTICS", "differences"]
 

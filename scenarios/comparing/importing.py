@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scenarios.files.complaints import near
 from scenarios.runs.folder import whole_folder
-from twin.tables import write_tables
-from twin.vllm_bench import read_vllm_bench
+from twin.records.tables import write_tables
+from twin.records.vllm_bench import read_vllm_bench
 
 __all__ = ["FORMS", "import_run"]
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from twin.metrics import PERCENTILES
+from twin.records.metrics import PERCENTILES
 
 __all__ = ["LEAST_PAIRS", "Interval", "interval", "relative_error", "spread_of"]
 
@@ -65,7 +65,7 @@ def spread_of(values: Floats) -> dict[str, float]:
 
 
 def _spreads(values: Floats) -> dict[str, Floats]:
-    """Return mean and percentiles (nearest rank, as in `twin.metrics.percentile`) along rows, each (draws,)."""
+    """Return mean and percentiles (nearest rank, as in `twin.records.metrics.percentile`) along rows, each (draws,)."""
     n = values.shape[1]
     ordered = np.sort(values, axis=1)
     finite = np.isfinite(ordered)

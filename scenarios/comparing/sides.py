@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twin.tables import SCHEMAS, Tables, read_tables
+from twin.records.tables import SCHEMAS, Tables, read_tables
 
 __all__ = ["Pairs", "pair", "read_side"]
 

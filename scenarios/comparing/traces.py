@@ -24,7 +24,7 @@ from scenarios.files.loading import Scenario, load, replayed
 from scenarios.running import resolved
 from scenarios.runs.folder import whole_folder
 from scenarios.runs.result import run
-from twin.tables import SCHEMAS
+from twin.records.tables import SCHEMAS
 
 __all__ = ["Regression", "add_trace", "replay_trace", "traces_in"]
 

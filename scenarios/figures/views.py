@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scenarios.story.story import Story
-from twin.metrics import after_warmup, delays_s, mean_delay_s, percentile, served_share
+from twin.records.metrics import after_warmup, delays_s, mean_delay_s, percentile, served_share
 
 Floats = NDArray[np.float64]
 PART_NAMES = ("network", "wait", "prefill", "decode")

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scenarios.files.loads import Section
-from twin.faults import Crash, Fault, PowerSwitch, SlowDown, drawn_crashes
-from twin.outages import Outage
+from twin.servers.faults import Crash, Fault, PowerSwitch, SlowDown, drawn_crashes
+from twin.servers.outages import Outage
 
 __all__ = ["Faults", "PowerSwitchSpec", "faults_by_device"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from scenarios.files.loads import Section
-from twin.rules import Rules
+from twin.gateway.rules import Rules
 
 __all__ = ["Gateway", "n_offers", "rules_of"]
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from twin.arrivals import diurnal_arrivals_s, gamma_arrivals_s, modulated_arrivals_s, poisson_arrivals_s
-from twin.load import Requests, drawn_requests
-from twin.prompts import PromptPool
 from twin.randomness import streams
-from twin.traces import Trace, read_trace
-from twin.visits import Visits, closed_loop, sessions
+from twin.users.arrivals import diurnal_arrivals_s, gamma_arrivals_s, modulated_arrivals_s, poisson_arrivals_s
+from twin.users.load import Requests, drawn_requests
+from twin.users.prompts import PromptPool
+from twin.users.traces import Trace, read_trace
+from twin.users.visits import Visits, closed_loop, sessions
 
 __all__ = [
     "ClosedLoop",

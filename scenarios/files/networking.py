@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from scenarios.files.loading import Scenario
 from scenarios.files.surroundings import AccessPoints, Radio, Users
 from twin.network import Network
-from twin.sites import Sites, grid_of_sites, read_sites
+from twin.radio.sites import Sites, grid_of_sites, read_sites
 
 if TYPE_CHECKING:
-    from twin.mobility import Mobility
-    from twin.radio_access import RadioNetwork
+    from twin.radio.access import RadioNetwork
+    from twin.users.mobility import Mobility
 
 __all__ = ["build_network"]
 
@@ -36,7 +36,7 @@ def build_network(scenario: Scenario) -> Network:
 
 
 def _radio(scenario: Scenario, given: AccessPoints, radio: Radio) -> RadioNetwork:
-    from twin.radio_access import RadioNetwork  # noqa: PLC0415 - numba takes half a second to load
+    from twin.radio.access import RadioNetwork  # noqa: PLC0415 - numba takes half a second to load
 
     sites = _sites(scenario, given)
     return RadioNetwork(
@@ -57,8 +57,8 @@ def _sites(scenario: Scenario, given: AccessPoints) -> Sites:
 
 
 def _mobility(scenario: Scenario, given: AccessPoints, sites: Sites) -> Mobility:
-    from twin.mobility import RandomWaypoint, Standing  # noqa: PLC0415 - as above
-    from twin.position_trace import read_position_trace  # noqa: PLC0415
+    from twin.users.mobility import RandomWaypoint, Standing  # noqa: PLC0415 - as above
+    from twin.users.position_trace import read_position_trace  # noqa: PLC0415
 
     users = scenario.file.users
     if users.positions is not None:

@@ -8,7 +8,7 @@ from calibration.profile import Profile, find_profile
 from scenarios.files.complaints import near
 from scenarios.files.loading import Scenario
 from scenarios.files.schema import ExpertSpec
-from twin.expert import Expert
+from twin.servers.expert import Expert
 
 __all__ = ["build_experts", "energy_gap", "expert_indices"]
 

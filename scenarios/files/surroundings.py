@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from scenarios.files.loads import Section
-from twin.channel import Channel, HandoverRule
+from twin.radio.channel import Channel, HandoverRule
 
 __all__ = ["AccessPoints", "Network", "Radio", "Users"]
 

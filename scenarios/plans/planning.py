@@ -22,8 +22,8 @@ from scenarios.plans.proposing import Proposal, proposals
 from scenarios.runs.replicating import assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.verdicts.verdict import Status, Verdict, overall, verdict_table
-from twin.expert import Expert
-from twin.tables import Tables
+from twin.records.tables import Tables
+from twin.servers.expert import Expert
 
 __all__ = ["Plan", "plan"]
 

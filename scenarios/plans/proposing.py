@@ -13,7 +13,7 @@ from moe2.selection import Problem
 from moe2.selection.objective import Scorer
 from scenarios.plans.settings import Legs, Predicted, alternatives, predict
 from scenarios.runs.replicating import Assembly
-from twin.expert import Expert
+from twin.servers.expert import Expert
 
 __all__ = ["Proposal", "proposals"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.costs import Costs
-from twin.expert import Expert
+from twin.servers.expert import Expert
 
 __all__ = ["Legs", "Predicted", "alternatives", "predict"]
 

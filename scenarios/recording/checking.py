@@ -10,7 +10,7 @@ import numpy as np
 from calibration.runtimes.endpoint import Endpoint
 from scenarios.recording.endpoints import EndpointSpec
 from scenarios.runs.replicating import Load
-from twin.expert import Expert
+from twin.servers.expert import Expert
 
 __all__ = ["checked_servers"]
 

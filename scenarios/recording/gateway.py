@@ -1,4 +1,4 @@
-"""The gateway on the wall's clock, by the rules of the twin's (`twin.live_gateway`): it limits, waits, tries again."""
+"""The gateway on the wall's clock, by the rules of the twin's (`twin.gateway.live`): it limits, waits, tries again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from twin.backlog import Backlog
-from twin.rules import Rules
+from twin.gateway.backlog import Backlog
+from twin.gateway.rules import Rules
 
 __all__ = ["Attempt", "Gateway", "Told", "until"]
 

@@ -16,8 +16,8 @@ from calibration.runtimes.generation import Generation
 from scenarios.recording.gateway import Attempt, Gateway, Told, until
 from scenarios.recording.journal import Ended, GivenUp, Journal, Sent, Stopped, Unanswered
 from scenarios.recording.prompts import Prompts
-from twin.backlog import Backlog
-from twin.rules import Rules
+from twin.gateway.backlog import Backlog
+from twin.gateway.rules import Rules
 
 __all__ = ["LATE_S", "Counts", "Play"]
 

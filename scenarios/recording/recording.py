@@ -30,9 +30,9 @@ from scenarios.recording.tabulating import Recorded, busy_spans, legs_of, of_rep
 from scenarios.running import resolved
 from scenarios.runs.folder import check_replaceable
 from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads
-from twin.backlog import Backlog
+from twin.gateway.backlog import Backlog
+from twin.gateway.rules import Rules
 from twin.network import Link
-from twin.rules import Rules
 
 __all__ = ["Plan", "Recording", "journal_of", "perform", "prepare", "recording_of"]
 

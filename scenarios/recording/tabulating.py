@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from scenarios.recording.journal import Ended, Events, GivenUp, Metered, Sent, Stopped, Unanswered
 from scenarios.runs.replicating import Load
-from twin.expert import Expert
+from twin.gateway.rules import Rules
 from twin.network import Link
-from twin.prompts import PromptPool
-from twin.rules import Rules
-from twin.tables import Tables
+from twin.records.tables import Tables
+from twin.servers.expert import Expert
+from twin.users.prompts import PromptPool
 
 __all__ = ["Recorded", "busy_spans", "legs_of", "of_replication", "sends", "tables_of"]
 

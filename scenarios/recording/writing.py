@@ -22,7 +22,7 @@ from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
 from scenarios.verdicts.verdict import look_level
 from scenarios.verdicts.warmup import warmup_s
-from twin.tables import joined
+from twin.records.tables import joined
 
 __all__ = ["MOST_LATE", "lateness", "result_of", "write_recording"]
 

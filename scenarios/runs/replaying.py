@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scenarios.files.complaints import near
-from twin.load import Legs, Requests, ranks
-from twin.tables import SCHEMAS, Tables, read_tables
+from twin.records.tables import SCHEMAS, Tables, read_tables
+from twin.users.load import Legs, Requests, ranks
 
 __all__ = ["Replay", "Replayed", "read_replay"]
 

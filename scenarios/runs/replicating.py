@@ -22,15 +22,15 @@ from scenarios.files.plant import build_experts
 from scenarios.files.schema import ScenarioFile
 from scenarios.runs.replaying import Replay, read_replay
 from scenarios.runs.routing import Routing, build_routing
-from twin.expert import Expert
-from twin.faults import Fault
-from twin.gateway import routed_legs
-from twin.load import Legs, Requests, with_users
+from twin.gateway.routing import routed_legs
+from twin.gateway.rules import Rules
 from twin.network import Network
-from twin.request_file import RequestFile, read_request_file
-from twin.rules import Rules
-from twin.tables import Tables, joined, tabulate
-from twin.visits import Visits
+from twin.records.tables import Tables, joined, tabulate
+from twin.servers.expert import Expert
+from twin.servers.faults import Fault
+from twin.users.load import Legs, Requests, with_users
+from twin.users.request_file import RequestFile, read_request_file
+from twin.users.visits import Visits
 from twin.world import Engine, Run, simulate, simulate_visits
 
 __all__ = ["AnyLoad", "Assembly", "Load", "assemble", "draw", "draw_loads", "replicate", "seeds"]

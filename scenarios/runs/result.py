@@ -17,7 +17,7 @@ from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
 from scenarios.verdicts.verdict import Verdict, look_level, verdict_table
 from scenarios.verdicts.warmup import warmup_s
-from twin.tables import Tables, joined
+from twin.records.tables import Tables, joined
 
 __all__ = ["Result", "look_sizes", "run", "simulate_until_decided", "until_decided"]
 

@@ -19,8 +19,8 @@ from scenarios.files.loading import Scenario
 from scenarios.files.plant import expert_indices
 from scenarios.files.schema import ScenarioFile
 from scenarios.runs.inputs import answers_at, gate_at
-from twin.expert import Expert
-from twin.prompts import PromptPool
+from twin.servers.expert import Expert
+from twin.users.prompts import PromptPool
 
 __all__ = ["Routing", "build_routing", "unloaded"]
 

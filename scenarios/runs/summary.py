@@ -14,9 +14,9 @@ from scenarios.runs.replicating import Assembly
 from scenarios.runs.result import Result
 from scenarios.verdicts.judging import energies_j, per_replication
 from scenarios.verdicts.verdict import estimate, overall
-from twin.metrics import MEASURED, by_device, leg_energy_per_request_j, replications, request_metrics
-from twin.radio_tables import by_site, radio_metrics
-from twin.tables import Tables
+from twin.radio.tables import by_site, radio_metrics
+from twin.records.metrics import MEASURED, by_device, leg_energy_per_request_j, replications, request_metrics
+from twin.records.tables import Tables
 
 __all__ = ["radio_metrics_of", "summarise"]
 

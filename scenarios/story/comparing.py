@@ -16,7 +16,7 @@ from scenarios.story.telling import tell
 from scenarios.verdicts.judging import energies_j
 from scenarios.verdicts.pairing import paired
 from scenarios.verdicts.verdict import Estimate, estimate
-from twin.metrics import request_metrics
+from twin.records.metrics import request_metrics
 
 __all__ = ["Comparison", "compare"]
 

@@ -12,7 +12,7 @@ from scenarios.runs.replicating import assemble
 from scenarios.runs.result import Result
 from scenarios.verdicts.judging import Evidence
 from scenarios.verdicts.verdict import Verdict
-from twin.tables import SCHEMAS, read_tables
+from twin.records.tables import SCHEMAS, read_tables
 from twin.world import ENGINES, engine_of
 
 __all__ = ["read_result", "told_of"]

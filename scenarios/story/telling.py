@@ -24,9 +24,9 @@ from scenarios.story.happenings import happenings, not_modelled
 from scenarios.story.provenance import caveats, errors, source
 from scenarios.story.story import ACCURACY_COLUMNS, FIXED_ACCESS, ON_THE_RADIO, Story, Subset
 from scenarios.verdicts.verdict import overall
-from twin.expert import Expert
-from twin.radio_tables import by_site
-from twin.tables import Tables
+from twin.radio.tables import by_site
+from twin.records.tables import Tables
+from twin.servers.expert import Expert
 
 __all__ = ["tell"]
 

@@ -16,7 +16,7 @@ from scenarios.files.schema import Budgets
 from scenarios.runs.replicating import assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.verdicts.verdict import overall
-from twin.metrics import MEASURED, busiest, energy_per_request_j, leg_energy_per_request_j, request_metrics
+from twin.records.metrics import MEASURED, busiest, energy_per_request_j, leg_energy_per_request_j, request_metrics
 from twin.world import Engine
 
 __all__ = ["ALL", "OTHERS", "measure", "value_of"]

@@ -12,8 +12,7 @@ from scenarios.files.plant import energy_gap
 from scenarios.files.schema import Budgets
 from scenarios.verdicts.stability import unstable_share
 from scenarios.verdicts.verdict import Estimate, Verdict, estimate, judge
-from twin.expert import Expert
-from twin.metrics import (
+from twin.records.metrics import (
     after_warmup,
     delay_percentile_s,
     energy_per_request_j,
@@ -21,7 +20,8 @@ from twin.metrics import (
     replications,
     served_share,
 )
-from twin.tables import Tables
+from twin.records.tables import Tables
+from twin.servers.expert import Expert
 
 __all__ = ["Evidence", "energies_j", "judge_budgets", "n_budgets", "per_replication"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twin.metrics import replications
+from twin.records.metrics import replications
 
 __all__ = ["growing_backlogs", "unstable_share"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from twin.metrics import replications
+from twin.records.metrics import replications
 
 __all__ = ["mser", "warmup_s"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from twin.tables import Tables, joined
+from twin.records.tables import Tables, joined
 
 
 def tables_of(*, seed, n=120, replications=1, stretch=1.0, jitter=0.0, legs=None):

@@ -5,7 +5,7 @@ import pandas as pd
 
 from scenarios.story.story import Story, Subset
 from scenarios.verdicts.verdict import Estimate, Verdict, judge, overall
-from twin.metrics import delay_percentile_s
+from twin.records.metrics import delay_percentile_s
 
 CATEGORIES = (
     "biology", "business", "chemistry", "computer science", "economics", "engineering", "health", "history", "law",

@@ -15,7 +15,7 @@ from scenarios.comparing.resampling import interval, relative_error
 from scenarios.comparing.sides import pair
 from scenarios.comparing.tolerances import Tolerance, read_tolerances
 from tests.scenarios.recorded_tables import tables_of
-from twin.tables import Tables, write_tables
+from twin.records.tables import Tables, write_tables
 
 
 def figures(comparison, quantity, scope="overall", group=""):

@@ -10,7 +10,7 @@ from test_compare import figures
 
 from scenarios.comparing.comparison import compare
 from scenarios.comparing.sides import read_side
-from twin.tables import read_tables, write_tables
+from twin.records.tables import read_tables, write_tables
 
 TESTBED = (
     "--no-report",

@@ -18,7 +18,7 @@ from scenarios.figures.delays import draw_delay_by_category, scale_seconds
 from scenarios.figures.style import hardware_colours, new_canvas
 from scenarios.figures.views import delay_table, device_table, in_system, judged_requests, leg_parts, time_table
 from scenarios.story.story import Story
-from twin.metrics import after_warmup, by_category, energy_per_request_j
+from twin.records.metrics import after_warmup, by_category, energy_per_request_j
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_a_thin_story_is_drawn(tmp_path, changes):
 
 
 def test_delays_are_the_metrics(story):
-    """What is drawn of a category is what twin.metrics says of its judged requests."""
+    """What is drawn of a category is what twin.records.metrics says of its judged requests."""
     metrics = by_category(after_warmup(story.requests, story.warmup_s)).set_index("category")
     drawn = delay_table(story).set_index("category").loc[metrics.index]
     names = {f"p{q}": f"delay_p{q}_s" for q in (50, 95, 99)}

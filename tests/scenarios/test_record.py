@@ -25,7 +25,7 @@ from scenarios.recording.scaling import sped_up
 from scenarios.recording.writing import lateness
 from scenarios.runs.replicating import assemble, draw_loads
 from tests.llama_server import llama_server, write_llama
-from twin.tables import SCHEMAS
+from twin.records.tables import SCHEMAS
 
 ROOT = Path(__file__).parents[2]
 

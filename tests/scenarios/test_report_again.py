@@ -17,7 +17,7 @@ from scenarios.runs.result import run
 from scenarios.story.comparing import compare
 from scenarios.story.reading import read_result
 from tests.scenarios.sweep_plant import write_small
-from twin.metrics import delay_percentile_s
+from twin.records.metrics import delay_percentile_s
 
 
 def moe2(*words, code=0):

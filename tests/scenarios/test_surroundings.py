@@ -7,8 +7,8 @@ from scenarios.files.loading import load
 from scenarios.files.networking import build_network
 from scenarios.running import perform, prepare
 from scenarios.runs.replicating import assemble, draw_loads
-from twin.mobility import RandomWaypoint, Recorded, Standing
 from twin.network import Network
+from twin.users.mobility import RandomWaypoint, Recorded, Standing
 
 GRID = "network.access_points.grid=[3, 2]"
 WALK = 'users.mobility="random_waypoint"'

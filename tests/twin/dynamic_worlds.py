@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from twin_plant import expert, legs_to_all, profile, requests_at
 
 from tests.strategies import EXACT, ROUGH, coefficients, loads
-from twin.faults import Crash, PowerSwitch, SlowDown
 from twin.network import Network
+from twin.servers.faults import Crash, PowerSwitch, SlowDown
 from twin.world import simulate
 
 COLUMNS = ("arrived_s", "started_s", "first_token_s", "finished_s", "energy_j")

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twin_plant import expert, profile, prompt_pool, requests_at, run_all
 
-from twin.arrivals import diurnal_arrivals_s, gamma_arrivals_s, modulated_arrivals_s, poisson_arrivals_s
-from twin.load import drawn_requests
-from twin.metrics import delay_percentile_s
-from twin.tables import tabulate
-from twin.traces import read_trace
+from twin.records.metrics import delay_percentile_s
+from twin.records.tables import tabulate
+from twin.users.arrivals import diurnal_arrivals_s, gamma_arrivals_s, modulated_arrivals_s, poisson_arrivals_s
+from twin.users.load import drawn_requests
+from twin.users.traces import read_trace
 
 
 def chance(seed=0):

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twin_plant import expert, profile
 
-from twin.faults import Crash, PowerSwitch, SlowDown, drawn_crashes
-from twin.tables import tabulate
+from twin.records.tables import tabulate
+from twin.servers.faults import Crash, PowerSwitch, SlowDown, drawn_crashes
 from twin.world import ENGINES
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -8,8 +8,8 @@ from twin_plant import expert, legs_to_all, profile, requests_at
 
 from tests import oracle_chunked as oracle
 from tests.strategies import coefficients, loads
-from twin.kernel import advance
-from twin.machine import queue_of, settings_of, slots_of, state_of
+from twin.engines.kernel import advance
+from twin.engines.machine import queue_of, settings_of, slots_of, state_of
 from twin.network import Network
 from twin.world import ENGINES, simulate
 

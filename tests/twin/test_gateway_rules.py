@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from twin_plant import expert, legs_to_all, profile, requests_at
 
-from twin.faults import Crash
+from twin.gateway.rules import Rules
 from twin.network import Network
-from twin.outages import Outage
-from twin.rules import Rules
-from twin.tables import tabulate
+from twin.records.tables import tabulate
+from twin.servers.faults import Crash
+from twin.servers.outages import Outage
 from twin.world import ENGINES, simulate
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin.mobility import Paths, RandomWaypoint, Standing
-from twin.position_trace import read_position_trace
-from twin.sites import Origin, Sites, grid_of_sites, read_sites
+from twin.radio.sites import Origin, Sites, grid_of_sites, read_sites
+from twin.users.mobility import Paths, RandomWaypoint, Standing
+from twin.users.position_trace import read_position_trace
 
 
 @st.composite

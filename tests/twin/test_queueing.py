@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 from twin_plant import FixedRouter, expert, legs_to_all, profile, prompt_pool, requests_at, run_all
 
-from twin.arrivals import gamma_arrivals_s
-from twin.gateway import routed_legs
-from twin.load import poisson_requests
+from twin.gateway.routing import routed_legs
 from twin.network import Network
+from twin.users.arrivals import gamma_arrivals_s
+from twin.users.load import poisson_requests
 from twin.world import simulate
 
 
@@ -185,7 +185,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
     """A run with noise, written by two processes of their own, gives byte-identical tables."""
     code = (
         "import sys; from pathlib import Path; sys.path[:0] = ['tests/twin', '.']; import numpy as np;"
-        "from twin_plant import *; from twin.tables import tabulate, write_tables;"
+        "from twin_plant import *; from twin.records.tables import tabulate, write_tables;"
         "e = expert(profile((0.1, 0.01, 0.0), (0.1, 0.01, 1e-4), residuals=((0.2, -0.1), (0.3, -0.2))), max_batch=4, "
         "noise=True); r = requests_at(list(np.arange(200) / 7), [5] * 200, [9] * 200);"
         "write_tables(tabulate(run_all(r, e, seed=3)), Path(sys.argv[1]))"

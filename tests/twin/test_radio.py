@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin.channel import Channel
-from twin.radio import air_of, efficiency, heard_dbm, los_probability, losses_db, path_loss_db
+from twin.radio.channel import Channel
+from twin.radio.propagation import air_of, efficiency, heard_dbm, los_probability, losses_db, path_loss_db
 
 ONE_SITE = np.zeros(1)
 QUIET = {"shadowing_los_db": 0.0, "shadowing_nlos_db": 0.0}

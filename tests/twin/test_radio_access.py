@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twin_plant import expert, profile, requests_at
 
-from twin.channel import Channel, HandoverRule
-from twin.load import Legs
-from twin.mobility import Paths, RandomWaypoint, Recorded, Standing
 from twin.network import Network
-from twin.radio import air_of, path_loss_db
-from twin.radio_access import RadioNetwork
-from twin.sharing import Band
-from twin.signal_map import SignalMap
-from twin.sites import Sites, grid_of_sites
-from twin.tables import tabulate
+from twin.radio.access import RadioNetwork
+from twin.radio.channel import Channel, HandoverRule
+from twin.radio.propagation import air_of, path_loss_db
+from twin.radio.sharing import Band
+from twin.radio.signal_map import SignalMap
+from twin.radio.sites import Sites, grid_of_sites
+from twin.records.tables import tabulate
+from twin.users.load import Legs
+from twin.users.mobility import Paths, RandomWaypoint, Recorded, Standing
 from twin.world import ENGINES, simulate
 
 QUIET = Channel(shadowing_los_db=0.0, shadowing_nlos_db=0.0)
@@ -315,7 +315,7 @@ def test_the_map_is_what_is_heard_in_the_middle_of_its_squares():
     distance_m = np.hypot(GRID.x_m - x_m, GRID.y_m - y_m)
     sites = ground.site[square]
     assert distance_m[sites].tolist() == sorted(distance_m)[:8]
-    from twin.radio import heard_dbm
+    from twin.radio.propagation import heard_dbm
 
     expected = heard_dbm(air, np.array([x_m]), np.array([y_m]), sites[None, :])[0]
     np.testing.assert_allclose(ground.dbm[square], expected, rtol=1e-6)

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_radio_access import ONE, QUIET, at, played, radio
 
-from twin.channel import Channel
-from twin.radio_tables import by_site, radio_metrics
-from twin.tables import joined, read_tables, tabulate, write_tables
+from twin.radio.channel import Channel
+from twin.radio.tables import by_site, radio_metrics
+from twin.records.tables import joined, read_tables, tabulate, write_tables
 
 
 @settings(max_examples=10, deadline=None)

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin.gateway import fused_answers
-from twin.load import Legs, Requests
+from twin.gateway.routing import fused_answers
 from twin.randomness import noise_factors
+from twin.users.load import Legs, Requests
 
 MASK = 2**64 - 1
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twin_plant import expert, legs_to_all, profile, requests_at, run_all
 
 from twin.network import Network
-from twin.tables import tabulate
+from twin.records.tables import tabulate
 from twin.world import simulate
 
 LOADS = st.lists(

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from test_radio_access import ONE, QUIET, at, played, radio
 from twin_plant import expert, profile, requests_at, run_all
 
-from twin.channel import Channel
-from twin.tables import joined, tabulate
-from twin.timeline import FIRST_SERVER, HANDOVERS, REQUESTS, trace_events, write_timeline
+from twin.radio.channel import Channel
+from twin.records.tables import joined, tabulate
+from twin.records.timeline import FIRST_SERVER, HANDOVERS, REQUESTS, trace_events, write_timeline
 
 
 def check_format(events):

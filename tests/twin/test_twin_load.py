@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 from twin_plant import FixedRouter, expert, profile, prompt_pool
 
-from twin.gateway import routed_legs
-from twin.load import Requests, poisson_requests
+from twin.gateway.routing import routed_legs
 from twin.network import Network
 from twin.randomness import noise_factors, streams
-from twin.request_file import read_request_file
+from twin.users.load import Requests, poisson_requests
+from twin.users.request_file import read_request_file
 from twin.world import simulate
 
 

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from twin_plant import FixedRouter, expert, profile, prompt_pool, requests_at, run_all
 
-from twin import metrics
-from twin.gateway import routed_legs
-from twin.load import poisson_requests
+from twin.gateway.routing import routed_legs
 from twin.network import Network
-from twin.tables import SCHEMAS, Tables, joined, read_tables, tabulate, write_tables
+from twin.records import metrics
+from twin.records.tables import SCHEMAS, Tables, joined, read_tables, tabulate, write_tables
+from twin.users.load import poisson_requests
 from twin.world import simulate
 
 ENERGY = {"prefill_j": (0.3, 0.1, 1e-3), "decode_j": (0.7, 0.2, 1e-3)}

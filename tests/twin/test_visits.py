@@ -6,12 +6,12 @@ from dynamic_worlds import COLUMNS
 from scipy import stats
 from twin_plant import FixedRouter, expert, profile, prompt_pool
 
-from twin.faults import Crash, SlowDown
+from twin.gateway.rules import Rules
 from twin.network import Network
-from twin.prompts import PromptPool
-from twin.rules import Rules
-from twin.tables import tabulate
-from twin.visits import closed_loop, sessions
+from twin.records.tables import tabulate
+from twin.servers.faults import Crash, SlowDown
+from twin.users.prompts import PromptPool
+from twin.users.visits import closed_loop, sessions
 from twin.world import ENGINES, simulate_visits
 
 COSTS = {"prefill_s": (0.1, 0.003, 1e-6), "decode_s": (0.02, 0.004, 1e-5)}

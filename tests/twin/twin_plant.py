@@ -6,10 +6,10 @@ import numpy as np
 
 from calibration.costs import Costs
 from calibration.profile import Profile, Provenance
-from twin.expert import Expert
-from twin.load import Legs, Requests, ranks
 from twin.network import Network
-from twin.prompts import PromptPool
+from twin.servers.expert import Expert
+from twin.users.load import Legs, Requests, ranks
+from twin.users.prompts import PromptPool
 from twin.world import Run, simulate
 
 PREFILL_S, DECODE_S = (0.125, 0.0, 0.0), (0.125, 0.0, 0.0)

@@ -1,0 +1,1 @@
+"""The two engines that play a world: `simpy`, every iteration an event, and `compiled`."""

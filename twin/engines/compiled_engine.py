@@ -1,0 +1,122 @@
+"""The `compiled` engine: each server's legs as columns, advanced by compiled code."""
+
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin.engines.compiled_device import CompiledDevice, CompiledServer
+from twin.engines.machine import queue_of
+from twin.records.outcomes import FAILED, REJECTED, SERVED, UNFINISHED, LegOutcomes, Play, Played, played
+from twin.servers.course import Account, Course
+from twin.servers.expert import Expert
+from twin.servers.faults import Crash, crash_reason, down_reason
+
+
+def play(given: Play) -> Played:
+    """Return what happens when the requests meet the experts.
+
+    The load is open and devices share nothing, so each is advanced to its end at once, or to what befalls it.
+    """
+    outcomes = _blank(_at_servers_s(given)[given.legs.request])
+    accounts = tuple(_run(given, course, outcomes) for course in given.courses)
+    return played(given, outcomes, _answered_s(given, outcomes), accounts)
+
+
+def _run(given: Play, course: Course, outcomes: LegOutcomes) -> Account:
+    """Let a device serve its legs and note what became of them; return what it did."""
+    rows = [_rows(given, course, i, outcomes) for i in course.experts]
+    servers = [
+        CompiledServer(given.experts[i], _queue(given, mine, outcomes), stop_s=given.stop_s)
+        for i, mine in zip(course.experts, rows, strict=True)
+    ]
+    device = CompiledDevice(servers, [step for step in course.steps if not isinstance(step, Crash)])
+    for crash in course.crashes:
+        device.advance(crash.at_s)
+        for mine, lost in zip(rows, device.crash(crash), strict=True):
+            _fail(outcomes, mine[lost], crash_reason(course.device, crash.at_s))
+    device.advance(inf)
+    for mine, server in zip(rows, servers, strict=True):
+        for name in ("started_s", "first_token_s", "finished_s", "energy_j"):
+            getattr(outcomes, name)[mine] = server.queue[name]
+        outcomes.status_code[mine[~np.isnan(server.queue["finished_s"])]] = SERVED
+    return device.account()
+
+
+def _rows(given: Play, course: Course, i: int, outcomes: LegOutcomes) -> NDArray[np.intp]:
+    """Return the legs that expert `i` takes, in their order; note why it does not take the others."""
+    expert, legs = given.experts[i], given.legs
+    rows = np.flatnonzero((legs.expert == i) & ~np.isnan(outcomes.arrived_s))
+    if course.crashes:
+        since_s = course.down_since_s(outcomes.arrived_s[rows])
+        for at_s in np.unique(since_s[~np.isnan(since_s)]).tolist():
+            _fail(outcomes, rows[since_s == at_s], down_reason(course.device, at_s))
+        rows = rows[np.isnan(since_s)]
+    refused = _refused(expert, legs.prompt_tokens[rows], legs.output_tokens[rows])
+    for row in rows[refused].tolist():
+        outcomes.status_code[row] = REJECTED
+        outcomes.reasons[row] = str(expert.why_never(int(legs.prompt_tokens[row]), int(legs.output_tokens[row])))
+    return _in_order(rows[~refused], outcomes.arrived_s, given.rank)
+
+
+def _queue(given: Play, rows: NDArray[np.intp], outcomes: LegOutcomes) -> NDArray[np.void]:
+    return queue_of(
+        outcomes.arrived_s[rows],
+        given.legs.prompt_tokens[rows],
+        given.legs.output_tokens[rows],
+        given.prefill_factor[rows],
+        given.decode_factor[rows],
+    )
+
+
+def _fail(outcomes: LegOutcomes, rows: NDArray[np.intp], reason: str) -> None:
+    outcomes.status_code[rows] = FAILED
+    for row in rows.tolist():
+        outcomes.reasons[row] = reason
+
+
+def _blank(arrived_s: NDArray[np.float64]) -> LegOutcomes:
+    n = len(arrived_s)
+    return LegOutcomes(
+        arrived_s=arrived_s,
+        started_s=np.full(n, np.nan),
+        first_token_s=np.full(n, np.nan),
+        finished_s=np.full(n, np.nan),
+        energy_j=np.zeros(n),
+        status_code=np.full(n, UNFINISHED, dtype=np.int8),
+        reasons={},
+    )
+
+
+def _refused(expert: Expert, prompt_tokens: NDArray[np.int64], output_tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which legs can never be served (n,); the same rule as `Expert.why_never`."""
+    if expert.kv == "reserve":
+        return prompt_tokens + output_tokens > expert.kv_capacity_tokens
+    return -(-(prompt_tokens + output_tokens - 1) // expert.block_tokens) > expert.n_blocks
+
+
+def _in_order(rows: NDArray[np.intp], arrived_s: NDArray[np.float64], rank: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the rows in the order of (arrival, rank); requests mostly stand in it already."""
+    at_s, place = arrived_s[rows], rank[rows]
+    later = np.diff(at_s) > 0
+    if np.all(later | ((np.diff(at_s) == 0) & (np.diff(place) > 0))):
+        return rows
+    order: NDArray[np.intp] = np.lexsort((place, at_s))
+    return rows[order]
+
+
+def _at_servers_s(given: Play) -> NDArray[np.float64]:
+    """Return when each request was at the servers (n requests), NaN when it never was."""
+    requests, link = given.requests, given.link
+    return _reached(link.over_lan_s(link.at_gateway_s(requests.arrived_s, requests.user_id, requests.prompt_tokens)))
+
+
+def _answered_s(given: Play, outcomes: LegOutcomes) -> NDArray[np.float64]:
+    """Return when each request's answer was at its user (n requests), NaN unless all its legs were served."""
+    first = np.flatnonzero(np.diff(given.legs.request, prepend=-1))
+    last_s = np.maximum.reduceat(outcomes.finished_s, first)  # NaN wins
+    return _reached(given.link.at_user_s(given.link.over_lan_s(last_s), given.requests.user_id, given.answer_tokens))
+
+
+def _reached(at_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isinf(at_s), np.nan, at_s)

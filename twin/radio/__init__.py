@@ -1,0 +1,1 @@
+"""The radio between users and access points: signals, handovers, and how a cell's band is shared."""

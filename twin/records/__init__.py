@@ -1,0 +1,1 @@
+"""What a run leaves behind: outcomes, tables, and the metrics on them."""

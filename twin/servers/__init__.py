@@ -1,0 +1,1 @@
+"""Devices and the servers of their experts, event by event: the definition of what they do."""

@@ -1,0 +1,1 @@
+"""Users and what they send: arrivals, prompts, traces, and where they are."""
