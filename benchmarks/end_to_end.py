@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from math import log
 from pathlib import Path
 
@@ -84,8 +85,16 @@ def main() -> None:
             )
     if len(sizes) > 1:
         low, high = min(sizes), max(sizes)
-        whole, rest = (log((seconds[high] - s) / (seconds[low] - s)) / log(high / low) for s in (0.0, start_s))
-        print(f"log-log slope from {low:,} to {high:,} requests: {whole:.2f}; without the start: {rest:.2f}")
+        print(
+            f"log-log slope from {low:,} to {high:,} requests: {slope(seconds, low, high, 0.0)}; without the start: "
+            f"{slope(seconds, low, high, start_s)}"
+        )
+
+
+def slope(seconds: Mapping[int, float], low: int, high: int, start_s: float) -> str:
+    if seconds[low] <= start_s:
+        return f"not told, {low:,} requests take no longer than it"
+    return f"{log((seconds[high] - start_s) / (seconds[low] - start_s)) / log(high / low):.2f}"
 
 
 def once(n: int, seconds: float) -> str:
