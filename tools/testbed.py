@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the testbed; the long form also writes its page of results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="a minute of it, with a smaller model")
+    parser.add_argument("--rounds", type=int, help="recordings of each load level, in place of the form's")
     parser.add_argument("--folder", type=Path, help="where it is recorded; what is there already is not done again")
     asked = parser.parse_args(arguments)
     folder = asked.folder or ROOT / "runs" / ("loopback-short" if asked.short else "loopback")
-    figures = perform(SHORT if asked.short else LONG, folder)
+    form = SHORT if asked.short else LONG
+    figures = perform(replace(form, rounds=asked.rounds or form.rounds), folder)
     from tools.results_testbed import sections_of  # noqa: PLC0415 - it needs this module
 
     print("\n\n".join(sections_of(figures)))
