@@ -118,7 +118,9 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     from calibration.session.calibrating import calibrate
     from calibration.session.plan import Plan
 
-    bar = Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=Console(stderr=True))
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
     with bad_input(), bar:
         task = bar.add_task("cells")
         plan = Plan(

@@ -24,7 +24,10 @@ def check_timeline(file: Path | None, from_s: float, until_s: float | None) -> N
     if file is not None and file.is_dir():
         raise ValueError(f"--timeline {file}: is a folder; name a file, for example {file / 'timeline.json'}")
     if not 0 <= from_s < (inf if until_s is None else until_s):
-        raise ValueError(f"--timeline-from {from_s:g} --timeline-until {until_s:g}: must be a window from 0 s on")
+        raise ValueError(
+            f"--timeline-from {from_s:g} --timeline-until {until_s:g}: must be a window that begins "
+            "at 0 s or later and ends after it begins"
+        )
 
 
 def draw_timeline(run: Path, file: Path, from_s: float, until_s: float | None) -> int:

@@ -43,7 +43,9 @@ class Regression:
 def traces_in(folder: Path) -> list[Path]:
     """Return the traces in a folder, sorted; ValueError when it is none."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: is no folder of traces")
+        raise ValueError(
+            f"{folder}: there is no such folder; name the one that `moe2 traces add` wrote to with --folder"
+        )
     return sorted(path.parent for path in folder.glob(f"*/{_ABOUT}"))
 
 
