@@ -48,6 +48,37 @@ class Sessions:
     record: dict[str, Any] | None = None
 
 
+def lone_requests(
+    *,
+    session: ArrayLike,
+    prompt_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    ttft_s: ArrayLike,
+    tpot_s: ArrayLike,
+) -> pd.DataFrame:
+    """Return the table of requests that were sent one at a time, each a cell of its own; columns (n,), seconds.
+
+    `tpot_s` leaves the first token out, so decoding took output_tokens - 1 of them.
+    """
+    output = np.asarray(output_tokens)
+    return pd.DataFrame(
+        {
+            "session": session,
+            "cell": np.arange(len(output)).astype(str),
+            "block": 0,
+            "repeat": 0,
+            "concurrency": 1,
+            "asked_prompt_tokens": prompt_tokens,
+            "asked_output_tokens": output,
+            "prompt_tokens": prompt_tokens,
+            "output_tokens": output,
+            "ttft_s": ttft_s,
+            "decode_s": np.asarray(tpot_s) * (output - 1),
+            "server_prefill_s": None,
+        }
+    )
+
+
 def no_batches() -> pd.DataFrame:
     """Return an empty frame of batches, of a recording of lone sequences."""
     return pd.DataFrame(columns=BATCHES)

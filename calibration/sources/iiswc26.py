@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.architectures import architectures
-from calibration.sessions import JOULES, Sessions, no_batches
+from calibration.sessions import JOULES, Sessions, lone_requests, no_batches
 from calibration.sources.csv_table import Kind, read_table, source_of
 
 COLUMNS: dict[str, Kind] = {
@@ -82,22 +82,12 @@ def _sessions(path: Path, key: tuple[str, ...], frame: pd.DataFrame) -> Sessions
 
 
 def _requests(frame: pd.DataFrame) -> pd.DataFrame:
-    output = frame["generated_tokens"].to_numpy()
-    return pd.DataFrame(
-        {
-            "session": frame["timestamp"].str[:8].to_numpy(),  # a day of the campaign
-            "cell": np.arange(len(frame)).astype(str),
-            "block": 0,
-            "repeat": 0,
-            "concurrency": 1,
-            "asked_prompt_tokens": frame["prompt_tokens"].to_numpy(),
-            "asked_output_tokens": output,
-            "prompt_tokens": frame["prompt_tokens"].to_numpy(),
-            "output_tokens": output,
-            "ttft_s": frame["ttft_ms"].to_numpy() / 1000,
-            "decode_s": frame["tpot_ms"].to_numpy() * (output - 1) / 1000,
-            "server_prefill_s": None,
-        }
+    return lone_requests(
+        session=frame["timestamp"].str[:8].to_numpy(),  # a day of the campaign
+        prompt_tokens=frame["prompt_tokens"].to_numpy(),
+        output_tokens=frame["generated_tokens"].to_numpy(),
+        ttft_s=frame["ttft_ms"].to_numpy() / 1000,
+        tpot_s=frame["tpot_ms"].to_numpy() / 1000,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.architectures import architectures
-from calibration.sessions import BATCHES, Sessions, no_joules
+from calibration.sessions import BATCHES, Sessions, lone_requests, no_joules
 from calibration.sources.csv_table import Kind, read_table, source_of
 
 COLUMNS: dict[str, Kind] = {
@@ -58,22 +58,12 @@ def _sessions(path: Path, frame: pd.DataFrame, *, model: str, hardware: str) -> 
 
 
 def _requests(frame: pd.DataFrame) -> pd.DataFrame:
-    output = frame["token_size"].to_numpy()
-    return pd.DataFrame(
-        {
-            "session": "splitwise",
-            "cell": np.arange(len(frame)).astype(str),
-            "block": 0,
-            "repeat": 0,
-            "concurrency": 1,
-            "asked_prompt_tokens": frame["prompt_size"].to_numpy(),
-            "asked_output_tokens": output,
-            "prompt_tokens": frame["prompt_size"].to_numpy(),
-            "output_tokens": output,
-            "ttft_s": frame["prompt_time"].to_numpy() / 1000,
-            "decode_s": frame["token_time"].to_numpy() * (output - 1) / 1000,
-            "server_prefill_s": None,
-        }
+    return lone_requests(
+        session="splitwise",
+        prompt_tokens=frame["prompt_size"].to_numpy(),
+        output_tokens=frame["token_size"].to_numpy(),
+        ttft_s=frame["prompt_time"].to_numpy() / 1000,
+        tpot_s=frame["token_time"].to_numpy() / 1000,
     )
 
 
