@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.n_threads_http = 2 + asked.slots
     params.cache_prompt = False
-    params.cont_batching = True
+    params.cont_batching = params.kv_unified = True  # one batch of all sequences' tokens in every iteration
     params.endpoint_slots = params.endpoint_metrics = True
     params.port = 0
     server = xllamacpp.Server(params)

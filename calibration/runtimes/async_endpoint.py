@@ -26,10 +26,13 @@ class AsyncEndpoint:
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
         )
 
-    async def connect(self) -> None:
-        """Ask for something small, so that what a first request loads is in no duration; a fault is met later."""
+    async def connect(self, patience_s: float = 10.0) -> None:
+        """Ask for something small and leave its connection open, so that opening one is in no duration.
+
+        It is waited for `patience_s` at the most; a fault is met later.
+        """
         with suppress(httpx.HTTPError):
-            await self._client.get("/health")
+            await self._client.get("/health", timeout=patience_s)
 
     async def generate(self, body: bytes, prompt_tokens: int | None, output_tokens: int) -> Generation:
         """Send a body of `request_body`; faults are in the generation, never raised. Cancelling it hangs up.

@@ -24,6 +24,7 @@ __all__ = ["LATE_S", "Counts", "Play"]
 LATE_S = 0.01
 """A send later than this is late: the arrivals slipped, and delays are no longer those of the load."""
 _LEAD_S = 0.1  # from the call to the start of the run's clock
+_READY_S = 0.02  # before its instant, a request's servers get an open connection
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,10 +93,22 @@ class Play:
             if not self.rules.load_aware:
                 for offer in offers[: self.rules.k]:  # before their instant: it takes a while
                     self.bodies[offer.leg] = self.prompts.body(offer.leg)
+                await self._make_ready(at_s, [offer.expert for offer in offers[: self.rules.k]])
             await until(self.began_s + at_s)
             self.begin(gateway.request(request, offers))
             await asyncio.sleep(0)  # it is handed over here, in order
             self._without_done()
+
+    async def _make_ready(self, at_s: float, experts: Sequence[int]) -> None:
+        """Open a connection to each server shortly before the instant, as long as there is time for it.
+
+        A gateway keeps connections open; servers close those that are idle for seconds.
+        """
+        ready_s = self.began_s + at_s - _READY_S
+        if time.monotonic() < ready_s:
+            await until(ready_s)
+            for expert in experts:
+                self.begin(self.endpoints[expert].connect(_READY_S))
 
     async def _drain(self) -> None:
         """Wait for what is under way, then for the end of the run, which is part of what is metered."""

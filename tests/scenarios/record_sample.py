@@ -12,7 +12,7 @@ PROFILE = {
 }  # fmt: skip
 
 
-def write_sample(folder, rows, addresses, *, duration_s=2.0, more="", timeout_s=5.0):
+def write_sample(folder, rows, addresses, *, duration_s=2.0, more="", timeout_s=60.0):
     """Write scenario.toml, requests.csv, bench.json and endpoints.toml; return the paths of scenario and endpoints.
 
     `rows` are (arrived_s, prompt_tokens, output_tokens, experts joined by |); experts are named by their address's key.
