@@ -1,34 +1,58 @@
-"""What measuring costs: a meter's share of a core and of TTFT, and the client's own time beside the server's."""
+"""What measuring costs: meters' share of a core and of TTFT, and the client's own time beside the server's.
 
+`python -m benchmarks.metering` on an idle machine of two cores or more, about 100 s. The share of TTFT is measured
+twice: on a server whose every prompt is the same work (`steady_server`), in many short requests, where half a per cent
+can be told; and on llama.cpp, whose own time per prompt varies by more than that.
+"""
+
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ctypes import CFUNCTYPE, c_int, c_uint64, c_void_p, sizeof
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 
 from calibration.meters.boards import board_named
 from calibration.meters.ina3221 import Ina3221Meter
+from calibration.meters.nvml import NvmlMeter
 from calibration.meters.protocol import Meter
 from calibration.meters.sampling import Sampling
+from calibration.profile import find_profile
 from calibration.runtimes.endpoint import Endpoint
 from calibration.runtimes.stream import Stream
 from tests.llama_server import llama_server, write_llama
 
 WATCHED_S = 5.0
 PAIRS = 40
+WORK_S = 0.02
+BLOCK = 10
+BLOCKS = 100
+"""Pairs of blocks of requests on the steady server: a thousand requests with the meter, a thousand without."""
+TYPICAL = ("agx-orin-64gb/deepseek-r1-distill-llama-8b/fp16", 512)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         meter = Ina3221Meter(_sysfs(Path(folder)), board_named("AGX Orin"))
-        print(f"meter at {1 / meter.poll_s:.0f} looks a second: {core_share(meter):.2%} of a core (allowed 1 %)")
+        for name, one in (("INA3221, files of a disk", meter), ("NVML, a stub of the library", _nvml())):
+            print(f"{name}: {1 / one.poll_s:.0f} looks a second cost {core_share(one):.2%} of a core (allowed 1 %)")
+        with steady_server() as address:
+            print(told(*steady_first_tokens(meter, address)))
         with llama_server(write_llama(Path(folder) / "llama.gguf")) as address:
             with_s, without_s, overhead_s = first_tokens(meter, address)
             costs_s = {n: client_cpu_s(address, n) for n in (1, 64)}
         change = np.median(with_s) / np.median(without_s) - 1
         spread = 1.2533 * np.hypot(*(np.std(s) / np.sqrt(len(s)) / np.median(s) for s in (with_s, without_s)))
-        print(f"TTFT with the meter over without, {PAIRS} pairs: {change:+.2%} ± {1.96 * spread:.2%} (allowed 0.5 %)")
+        print(
+            f"llama.cpp, {PAIRS} pairs: TTFT with the meter {change:+.2%} ± {1.96 * spread:.2%}: too few and too "
+            "scattered to tell 0.5 %, see the steady server"
+        )
         print(
             f"client overhead, TTFT - server's prompt time: median {1000 * np.median(overhead_s):.2f} ms (allowed 2 ms)"
         )
@@ -38,6 +62,67 @@ def main() -> None:
                 f"{1000 * inside_s:.2f} ms of it between sending and the last byte"
             )
         meter.close()
+
+
+@contextmanager
+def steady_server() -> Iterator[str]:
+    """Yield the address of a `steady_server` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.steady_server", str(WORK_S)]
+    with subprocess.Popen(  # noqa: S603 - this file's own
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.kill()
+
+
+def steady_first_tokens(meter: Meter, address: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return TTFTs with and without sampling, each (BLOCKS, BLOCK), from blocks in alternation, a random one first."""
+    endpoint = Endpoint(address)
+    endpoint.report()
+    rng = np.random.default_rng(0)
+    ttft_s = np.empty((2, BLOCKS, BLOCK))
+    _ttfts(endpoint)
+    for pair in range(BLOCKS):
+        for metered in rng.permutation(2):
+            if metered:
+                with Sampling(meter):
+                    ttft_s[0, pair] = _ttfts(endpoint)
+            else:
+                ttft_s[1, pair] = _ttfts(endpoint)
+    endpoint.close()
+    return ttft_s[0], ttft_s[1]
+
+
+def told(with_s: np.ndarray, without_s: np.ndarray) -> str:
+    """Return the effect of metering in ms and as shares, with 95 % intervals from the pairs of blocks."""
+    name, prompt_tokens = TYPICAL
+    typical_s = float(find_profile(name, Path.cwd()).seconds.prefill_of(prompt_tokens))
+    usual_s, lines = float(np.median(without_s)), []
+    for what, of in (("medians of blocks", np.median), ("means of blocks", np.mean)):
+        effect_s, error_s = _paired(of, with_s, without_s)
+        lines.append(
+            f"steady server, {BLOCKS} pairs of {BLOCK} requests, {what}: TTFT with the meter {1e3 * effect_s:+.3f} ± "
+            f"{1e3 * error_s:.3f} ms of {1e3 * usual_s:.1f} ms, {effect_s / usual_s:+.2%} ± {error_s / usual_s:.2%} "
+            f"(allowed 0.5 %); {effect_s / typical_s:+.3%} ± {error_s / typical_s:.3%} of the {1e3 * typical_s:.0f} ms "
+            f"that {prompt_tokens} tokens take by {name}, if it does not grow with them"
+        )
+    return "\n".join(lines)
+
+
+def _paired(of: Callable[..., np.ndarray], with_s: np.ndarray, without_s: np.ndarray) -> tuple[float, float]:
+    each = of(with_s, axis=1) - of(without_s, axis=1)
+    return float(each.mean()), float(1.984 * each.std(ddof=1) / np.sqrt(len(each)))  # Student's t, 99 degrees
+
+
+def _ttfts(endpoint: Endpoint) -> list[float]:
+    found = []
+    for _ in range(BLOCK):
+        generation = endpoint.generate([1] * 32, 1)
+        if generation.fault or generation.ttft_s is None:
+            raise SystemExit(f"the steady server does not do as asked: {generation.fault}")
+        found.append(generation.ttft_s)
+    return found
 
 
 def core_share(meter: Meter) -> float:
@@ -103,6 +188,36 @@ def first_tokens(meter: Meter, address: str) -> tuple[list[float], list[float], 
                     overhead_s.append(generation.ttft_s - generation.server_prefill_s)
     endpoint.close()
     return with_s, without_s, overhead_s
+
+
+def _nvml() -> Meter:
+    """Return the NVML meter on a stub of the library: the real binding, whose calls end here and not in a driver.
+
+    A driver's own time is not in it: it is the card's, and differs between drivers.
+    """
+    import pynvml  # noqa: PLC0415 - replaced only here
+
+    def fields(_handle: int, n: int, values: int) -> int:
+        for i in range(n):
+            value = pynvml.c_nvmlFieldValue_t.from_address(values + i * sizeof(pynvml.c_nvmlFieldValue_t))
+            value.nvmlReturn, value.value.uiVal = 0, 50_000
+        return 0
+
+    def energy(_handle: int, millijoules: int) -> int:
+        c_uint64.from_address(millijoules).value = time.monotonic_ns() // 20_000
+        return 0
+
+    p, n = c_void_p, c_int
+    calls = {
+        "nvmlInitWithFlags": ((n,), lambda _: 0),
+        "nvmlShutdown": ((), lambda: 0),
+        "nvmlDeviceGetHandleByIndex_v2": ((n, p), lambda *_: 0),
+        "nvmlDeviceGetName": ((p, p, n), lambda *_: 0),
+        "nvmlDeviceGetFieldValues": ((p, n, p), fields),
+        "nvmlDeviceGetTotalEnergyConsumption": ((p, p), energy),
+    }
+    pynvml.nvmlLib = SimpleNamespace(**{name: CFUNCTYPE(n, *kinds)(does) for name, (kinds, does) in calls.items()})
+    return NvmlMeter()
 
 
 def _sysfs(root: Path) -> Path:

@@ -2,25 +2,13 @@
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.meters.boards import Board, board_of, module_w
-from calibration.meters.protocol import Reading
+from calibration.meters.protocol import Look, Reading
 from calibration.profile import Scope
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Channel:
-    """One rail's two open files: bus voltage (mV) and current (mA)."""
-
-    rail: str
-    voltage: int
-    current: int
-
-    def power_w(self) -> float:
-        """Return the rail's power now in watts."""
-        return _number(self.voltage) * _number(self.current) / 1e6
+_TEXT_BYTES = 16  # no reading of a file is longer
 
 
 class Ina3221Meter:
@@ -36,22 +24,39 @@ class Ina3221Meter:
         self.covers = self.board.covers
         found = _channels(root)
         module_w(self.board, dict.fromkeys(found, 0.0))  # all rails are there, or one clear error
-        self._channels = [_opened(rail, *found[rail]) for rail in self.board.total]
+        files = [file for rail in self.board.total for file in found[rail]]  # of each its voltage, then its current
+        self._files = [os.open(file, os.O_RDONLY) for file in files]
+        self._sizes, self._starts = [_TEXT_BYTES] * len(files), [0] * len(files)
+
+    def look(self) -> Look:
+        """Return the clock and the text of each file, as few steps as possible; ValueError when one is gone."""
+        try:
+            return (time.monotonic_ns(), *map(os.pread, self._files, self._sizes, self._starts))
+        except OSError as error:
+            raise self._gone(error) from error
+
+    def reading(self, look: Look) -> Reading:
+        """Return the module's power: millivolts times milliamperes, summed over its rails."""
+        at_ns, *texts = look
+        try:
+            mv_ma = [int(text) for text in texts]
+        except ValueError as error:
+            raise self._gone(error) from error
+        power_w = sum(mv * ma for mv, ma in zip(mv_ma[::2], mv_ma[1::2], strict=True)) / 1e6
+        return Reading(at_ns=at_ns, power_w=power_w, energy_j=None)
 
     def read(self) -> Reading:
         """Return the module's power; ValueError when a file can no longer be read."""
-        try:
-            power_w = sum(channel.power_w() for channel in self._channels)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"meter {self.name}: gone ({error})") from error
-        return Reading(at_ns=time.monotonic_ns(), power_w=power_w, energy_j=None)
+        return self.reading(self.look())
 
     def close(self) -> None:
         """Close the files."""
-        for channel in self._channels:
-            os.close(channel.voltage)
-            os.close(channel.current)
-        self._channels = []
+        for file in self._files:
+            os.close(file)
+        self._files = []
+
+    def _gone(self, error: Exception) -> ValueError:
+        return ValueError(f"meter {self.name}: gone ({error})")
 
 
 def _channels(root: Path) -> dict[str, tuple[Path, Path]]:
@@ -72,11 +77,3 @@ def _channels(root: Path) -> dict[str, tuple[Path, Path]]:
             "read it? Use the meter tegrastats, or none"
         )
     return found
-
-
-def _opened(rail: str, voltage: Path, current: Path) -> Channel:
-    return Channel(rail=rail, voltage=os.open(voltage, os.O_RDONLY), current=os.open(current, os.O_RDONLY))
-
-
-def _number(file: int) -> int:
-    return int(os.pread(file, 32, 0))

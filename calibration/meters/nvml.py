@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.meters.protocol import Reading
+from calibration.meters.protocol import Look, Reading
 from calibration.profile import Scope
 
 _REFRESH_S = 0.1
@@ -41,9 +41,9 @@ class NvmlMeter:
         gpu = _text(self._nvml.nvmlDeviceGetName(self._handle))
         self.name = f"nvml on {gpu}"
         self.covers = f"{gpu} as its own sensor reads it: no host, no losses of the supply"
-        self._counts = _supported(self._nvml, self._counter_j)
-        self._instant = _supported(self._nvml, self._instant_w)
-        if not self._instant and not _supported(self._nvml, self._average_w):
+        self._counts = _supported(self._nvml, self._counter_mj)
+        self._instant = _supported(self._nvml, self._instant_mw)
+        if not self._instant and not _supported(self._nvml, self._average_mw):
             raise ValueError(
                 f"meter {self.name}: NVML answers NotSupported to power; on a Jetson use the meter ina3221, "
                 "on another card measure latency alone (--meter none) or at the wall"
@@ -51,30 +51,38 @@ class NvmlMeter:
         if not self._instant:
             self.covers += "; power is NVML's average, as it knows no instant power here"
 
-    def read(self) -> Reading:
-        """Return power and energy of now; ValueError when the GPU is gone."""
+    def look(self) -> Look:
+        """Return the clock, power in mW and, where it is counted, energy in mJ; ValueError when the GPU is gone."""
         try:
-            power_w = self._instant_w() if self._instant else self._average_w()
-            energy_j = self._counter_j() if self._counts else None
+            power_mw = self._instant_mw() if self._instant else self._average_mw()
+            return (time.monotonic_ns(), power_mw, *([self._counter_mj()] if self._counts else []))
         except (self._nvml.NVMLError, ValueError) as error:
             raise ValueError(f"meter {self.name}: gone ({error})") from error
-        return Reading(at_ns=time.monotonic_ns(), power_w=power_w, energy_j=energy_j)
+
+    def reading(self, look: Look) -> Reading:
+        """Return a look in watts and joules."""
+        at_ns, power_mw, *counted = look
+        return Reading(at_ns=at_ns, power_w=power_mw / 1000, energy_j=counted[0] / 1000 if counted else None)
+
+    def read(self) -> Reading:
+        """Return power and energy of now; ValueError when the GPU is gone."""
+        return self.reading(self.look())
 
     def close(self) -> None:
         """Let go of NVML."""
         self._nvml.nvmlShutdown()
 
-    def _counter_j(self) -> float:
-        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
+    def _counter_mj(self) -> int:
+        return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
 
-    def _average_w(self) -> float:
-        return float(self._nvml.nvmlDeviceGetPowerUsage(self._handle)) / 1000
+    def _average_mw(self) -> int:
+        return int(self._nvml.nvmlDeviceGetPowerUsage(self._handle))
 
-    def _instant_w(self) -> float:
+    def _instant_mw(self) -> int:
         (field,) = self._nvml.nvmlDeviceGetFieldValues(self._handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
         if field.nvmlReturn != self._nvml.NVML_SUCCESS:
             raise self._nvml.NVMLError(field.nvmlReturn)
-        return float(field.value.uiVal) / 1000
+        return int(field.value.uiVal)
 
 
 def has_gpu() -> bool:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from typing import Protocol, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -58,6 +58,23 @@ class Meter(Protocol):
 
     def close(self) -> None:
         """Let go of the device."""
+        ...
+
+
+Look = tuple[Any, ...]
+"""What is taken from a meter while something else is measured: the monotonic clock in ns, then what it says, raw."""
+
+
+@runtime_checkable
+class RawMeter(Meter, Protocol):
+    """A meter whose looks cost little and become readings later, when nothing is measured any more."""
+
+    def look(self) -> Look:
+        """Return what the meter says now, as it comes; ValueError when it is gone."""
+        ...
+
+    def reading(self, look: Look) -> Reading:
+        """Return what a look says; ValueError when it says nothing."""
         ...
 
 
