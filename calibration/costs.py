@@ -21,7 +21,8 @@ class Costs:
     """What one expert needs of one quantity: all seconds or all joules.
 
     `per_sequence` is None when the batch terms were not identified; only a lone sequence has a cost then, and
-    `base` covers it whole.
+    `base` covers it whole. A prompt costs as much as one of whole tiles of `tile_tokens`: 1 is the smooth form, more
+    is a staircase.
 
     >>> costs = Costs(prefill=(0.5, 0.25, 0.0), base=0.5, per_sequence=None, per_context_token=0.125)
     >>> float(costs.prefill_of(10)), float(costs.decode_of(1, 10))
@@ -32,10 +33,12 @@ class Costs:
     base: float
     per_sequence: float | None
     per_context_token: float
+    tile_tokens: int = 1
 
     def __post_init__(self) -> None:
         check_prefill("prefill", self.prefill)
         check_decode("decode", (self.base, self.per_sequence, self.per_context_token))
+        check_tile("tile_tokens", self.tile_tokens)
 
     @property
     def decode(self) -> Decode:
@@ -43,9 +46,14 @@ class Costs:
         return (self.base, self.per_sequence, self.per_context_token)
 
     def prefill_of(self, prompt_tokens: ArrayLike) -> NDArray[np.float64] | np.float64:
-        """Return the cost of the prefill of prompts; shape as given."""
+        """Return the cost of the prefill of prompts; shape as given.
+
+        >>> costs = Costs(prefill=(0.0, 1.0, 0.0), base=0.0, per_sequence=0.0, per_context_token=0.0, tile_tokens=64)
+        >>> costs.prefill_of([1, 64, 65]).tolist()
+        [64.0, 64.0, 128.0]
+        """
         a, b, c = self.prefill
-        P = np.asarray(prompt_tokens, dtype=np.float64)
+        P = padded(prompt_tokens, self.tile_tokens)
         return a + b * P + c * P**2
 
     def decode_of(self, n_sequences: ArrayLike, context_tokens: ArrayLike) -> NDArray[np.float64] | np.float64:
@@ -79,6 +87,20 @@ class Costs:
         alone = self.base + (self.per_sequence or 0.0)
         context = n * P + n * (n + 1.0) / 2.0  # tokens of context, summed over the iterations
         return np.asarray(self.prefill_of(P) + alone * n + self.per_context_token * context, dtype=np.float64)
+
+
+def padded(prompt_tokens: ArrayLike, tile_tokens: int) -> NDArray[np.float64]:
+    """Return prompt lengths up to the next whole tile; a tile of 1 leaves them as they are."""
+    P = np.asarray(prompt_tokens, dtype=np.float64)
+    return P if tile_tokens == 1 else np.asarray(np.ceil(P / tile_tokens) * tile_tokens)
+
+
+def check_tile(key: str, tile_tokens: object) -> None:
+    """Raise ValueError unless a tile is an integer of at least 1."""
+    if isinstance(tile_tokens, bool) or not isinstance(tile_tokens, int) or tile_tokens < 1:
+        raise ValueError(
+            f"{key}: found {tile_tokens!r}, must be an integer of at least 1; leave it out where prefill has no steps"
+        )
 
 
 def check_prefill(key: str, prefill: Prefill) -> None:

@@ -63,6 +63,7 @@ def moved_profile(profile: Profile, source: Device, target: Device, *, errors: S
             base=_round(decode_by * base),
             per_sequence=None if per_sequence is None else _round(decode_by * per_sequence),
             per_context_token=_round(decode_by * per_context_token),
+            tile_tokens=profile.seconds.tile_tokens,
         ),
         prefill_j=None,
         decode_j=None,

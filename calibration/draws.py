@@ -47,8 +47,12 @@ def _drawn_seconds(profile: Profile, seed: int) -> tuple[Costs, tuple[float, flo
     prefill = _from_covariance(costs.prefill, evidence.get("prefill_s", {}), f"{profile.name} prefill_s", seed)
     decode = _decode_from_covariance(costs.decode, evidence.get("decode_s", {}), f"{profile.name} decode_s", seed)
     base, per_sequence, per_context_token = decode
-    new = Costs(
-        prefill=cast("Prefill", prefill), base=base, per_sequence=per_sequence, per_context_token=per_context_token
+    new = replace(
+        costs,
+        prefill=cast("Prefill", prefill),
+        base=base,
+        per_sequence=per_sequence,
+        per_context_token=per_context_token,
     )
     return new, (1.0, 1.0)
 
@@ -80,7 +84,8 @@ def _drawn_joules(
 
 def _stretched(costs: Costs, prefill: float, decode: float) -> Costs:
     a, b, c = costs.prefill
-    return Costs(
+    return replace(
+        costs,
         prefill=(prefill * a, prefill * b, prefill * c),
         base=decode * costs.base,
         per_sequence=None if costs.per_sequence is None else decode * costs.per_sequence,

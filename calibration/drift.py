@@ -1,7 +1,7 @@
-"""Whether a profile still holds: what changed in a new recording, how sure, and by how much.
+"""Whether a profile still holds: what changed in a new recording, seconds or joules, how sure, and by how much.
 
 Recordings are clusters: a session's cells share the state of the machine, so that a session counts once, not as many
-times as it has cells. Every hypothesis (everything, one phase, one coefficient is slower) is a direction in which
+times as it has cells. Every hypothesis (everything, one phase, one coefficient takes more) is a direction in which
 relative errors move together; each session has one estimate along it. New sessions are compared with those that the
 profile was fitted on by a two-sample t statistic with pooled variance (Student, 1908), corrected for the number of
 hypotheses (Bonferroni). The rows' own spread is the least that the variance between sessions can be.
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import ndtr, stdtr
 
 from calibration.fit import Floats
-from calibration.observed import COEFFICIENTS, Observations
+from calibration.observed import COEFFICIENTS, Observations, Unit
 from calibration.profile import Profile
 from calibration.relative import Rows, relative_covariance, rows_of
 
@@ -31,14 +31,16 @@ HYPOTHESES: dict[str, tuple[int, ...]] = {
 }
 """What may change together, by places among a to f."""
 KEYS = {
-    "a": "prefill_s[0]",
-    "b": "prefill_s[1]",
-    "c": "prefill_s[2]",
-    "d": "decode_s.base",
-    "e": "decode_s.per_sequence",
-    "f": "decode_s.per_context_token",
+    "a": "prefill_{}[0]",
+    "b": "prefill_{}[1]",
+    "c": "prefill_{}[2]",
+    "d": "decode_{}.base",
+    "e": "decode_{}.per_sequence",
+    "f": "decode_{}.per_context_token",
 }
-"""Where the profile's file has each coefficient."""
+"""Where the profile's file has each coefficient, of seconds (s) or joules (j)."""
+SESSIONS: dict[Unit, str] = {"s": "sessions", "j": "sessions_j"}
+"""Where a profile's evidence keeps what its sessions differed by."""
 _LEAST_SHARE = 0.1
 _MOST_STEPS = 3
 _SETTLED = 1e-7  # relative change of an estimate below which it is not improved further
@@ -66,14 +68,14 @@ class Trial:
     spread: float
     freedom: float
     p: float
+    unit: Unit = "s"
 
     @property
     def words(self) -> str:
         """What it says, in one sentence."""
-        return (
-            f"{described(self.name)}: {self.change:+.1%} ± {self.error:.1%}, p = {self.p:.2g} (sessions differ by "
-            f"{self.spread:.1%})"
-        )
+        what = described(self.name, self.unit)
+        sure = f"p = {self.p:.2g} (sessions differ by {self.spread:.1%})"
+        return f"{what}: {self.change:+.1%} ± {self.error:.1%}, {sure}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +96,18 @@ class Drift:
 def drift_of(
     profile: Profile, observed: Observations, *, level: float = LEVEL, session_spread: float | None = None
 ) -> Drift:
-    """Return what changed since the profile was fitted.
+    """Return what changed since the profile was fitted, in the unit of what was observed.
 
     `session_spread` states the relative standard deviation between undisturbed sessions where the profile's evidence
-    and the new sessions do not tell it. Raises ValueError for a level or spread that is no share.
+    and the new sessions do not tell it. Raises ValueError for a level or spread that is no share, and for joules that
+    the profile does not know.
     """
-    _check_shares(level, session_spread)
+    check_shares(level, session_spread)
+    observed = observed.as_costed(profile)
     rows = rows_of(profile, observed)
-    earlier = profile.evidence.get("sessions", {})
+    earlier = profile.evidence.get(SESSIONS[observed.unit], {})
     names = [name for name in tellable(rows, observed) if not earlier or name in earlier["changes"]]
-    history = _History(profile=profile, earlier=earlier, spread=session_spread)
+    history = _History(profile=profile, unit=observed.unit, earlier=earlier, spread=session_spread)
     whole: tuple[Trial, ...] = ()
     found: list[Trial] = []
     for _ in range(_MOST_STEPS):
@@ -119,21 +123,24 @@ def drift_of(
     return Drift(found=tuple(found), tests=whole, level=level, noise=history.words(observed))
 
 
-def described(name: str) -> str:
+def described(name: str, unit: Unit = "s") -> str:
     """Return a hypothesis in words, its coefficients as the profile's keys.
 
-    >>> described("b"), described("everything")
-    ('b (prefill_s[1])', 'everything, by one factor')
+    >>> described("b", "j"), described("everything")
+    ('b (prefill_j[1])', 'everything, by one factor')
     """
     if name in KEYS:
-        return f"{name} ({KEYS[name]})"
+        return f"{name} ({KEYS[name].format(unit)})"
     if name == "d+e":
-        return "d+e (decode_s.base and per_sequence, which lone sequences do not tell apart)"
-    return f"{name}, by one factor" if name == "everything" else f"{name} as a whole, by one factor"
+        return f"d+e (decode_{unit}.base and per_sequence, which lone sequences do not tell apart)"
+    if name == "everything":
+        return "everything, by one factor" if unit == "s" else "all joules, by one factor"
+    return f"{name} as a whole, by one factor" if unit == "s" else f"joules of {name} as a whole, by one factor"
 
 
 def session_evidence(profile: Profile, observed: Observations) -> dict[str, Any]:
     """Return what a profile keeps of its sessions: each one's changes to the common fit, and their standard errors."""
+    observed = observed.as_costed(profile)
     rows = rows_of(profile, observed)
     names = tellable(rows, observed)
     estimates = _estimates(names, rows)
@@ -172,6 +179,7 @@ class _History:
     """What is known of undisturbed sessions: the profile's own, or a stated spread."""
 
     profile: Profile
+    unit: Unit
     earlier: Mapping[str, Any]
     spread: float | None
 
@@ -215,14 +223,15 @@ def _test(name: str, estimates: Sequence[Estimate], history: _History, rows: Row
     new = np.array([e.change[name] for e in estimates if isfinite(e.change[name])])
     old = history.changes(name)
     variance, freedom = history.variance(name, new, estimates)
-    of_profile = 0.0 if history.earlier else _of_covariance(name, history.profile, rows)
+    of_profile = 0.0 if history.earlier else _of_covariance(name, history, rows)
     change = float(new.mean() - old.mean())
     if isnan(variance):
-        return Trial(name=name, change=change, error=nan, spread=nan, freedom=freedom, p=nan)
+        return Trial(name=name, change=change, error=nan, spread=nan, freedom=freedom, p=nan, unit=history.unit)
     error = sqrt(variance * (1 / len(new) + 1 / len(old)) + of_profile)
     t = abs(change) / error if error else (inf if change else 0.0)
     p = 2 * float(ndtr(-t) if freedom == inf else stdtr(freedom, -t))
-    return Trial(name=name, change=change, error=error, spread=sqrt(variance), freedom=freedom, p=min(1.0, p * n_tests))
+    p, spread = min(1.0, p * n_tests), sqrt(variance)
+    return Trial(name=name, change=change, error=error, spread=spread, freedom=freedom, p=p, unit=history.unit)
 
 
 def _estimates(names: Sequence[str], rows: Rows) -> list[Estimate]:
@@ -266,15 +275,16 @@ def _cost(test: Trial, rows: Rows) -> float:
     return float(np.sum(np.sqrt(1.0 + z**2) - 1.0))
 
 
-def _of_covariance(name: str, profile: Profile, rows: Rows) -> float:
+def _of_covariance(name: str, history: _History, rows: Rows) -> float:
     """Return the variance that the coefficients' covariance gives to a change along a hypothesis."""
     direction = _direction(name, rows.shares)
     x = direction / rows.scales**2
     reach = x @ rows.shares / np.sum(x * direction)  # (6,): how it moves with each coefficient's relative error
-    return float(reach @ relative_covariance(profile) @ reach)
+    return float(reach @ relative_covariance(history.profile, history.unit) @ reach)
 
 
-def _check_shares(level: float, session_spread: float | None) -> None:
+def check_shares(level: float, session_spread: float | None) -> None:
+    """Raise ValueError unless the level and the stated spread are shares."""
     if not 0 < level < 1:
         raise ValueError(f"level {level}: must be between 0 and 1 (0.05: 5 % of undisturbed recordings)")
     if session_spread is not None and not 0 <= session_spread < 1:

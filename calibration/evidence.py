@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calibration.fit import Fit, left_out
 from calibration.intervals import bootstrap_by_cluster, predictor
-from calibration.padding import chosen_tiling
+from calibration.padding import Tiling
 from calibration.recordings import Source
 
 COEFFICIENT_DIGITS = 6
@@ -74,14 +74,10 @@ def fit_evidence(
     }
 
 
-def tile_evidence(prompt_tokens: ArrayLike, seconds: ArrayLike) -> dict[str, Any]:
-    """Return the tile that cross-validation prefers for a prefill, and the error of each that was tried.
-
-    It is evidence only: profiles carry a + bP + cP², which is all that the twin runs.
-    """
-    tiling = chosen_tiling(prompt_tokens, seconds)
+def tile_evidence(tiling: Tiling, *, used: bool) -> dict[str, Any]:
+    """Return the tile that cross-validation prefers for a prefill, the errors tried, and whether the profile has it."""
     errors = {str(tile): rounded(error) for tile, error in tiling.errors.items()}
-    return {"chosen": tiling.tile, "errors": errors, "used_by_the_twin": False}
+    return {"chosen": tiling.tile, "errors": errors, "used_by_the_twin": used}
 
 
 def spread_evidence(terms: NDArray[np.float64], measured: NDArray[np.float64], sessions: ArrayLike) -> dict[str, Any]:

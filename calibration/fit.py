@@ -57,6 +57,18 @@ def decode_terms(prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> Floats:
     return np.stack([n, n * P + n * (n + 1.0) / 2.0], axis=-1)
 
 
+def batch_terms(prompt_tokens: ArrayLike, output_tokens: ArrayLike, n_sequences: ArrayLike) -> Floats:
+    """Return the terms of B sequences of one length decoding side by side throughout, shape (n, 3).
+
+    Iterations, and sequences and context summed over them.
+
+    >>> batch_terms([10], [3], [2]).tolist()
+    [[2.0, 4.0, 46.0]]
+    """
+    alone, B = decode_terms(prompt_tokens, output_tokens), np.asarray(n_sequences, dtype=np.float64)
+    return np.stack([alone[:, 0], B * alone[:, 0], B * alone[:, 1]], axis=-1)
+
+
 def fit_relative(terms: ArrayLike, measured: ArrayLike) -> Fit:
     """Return the coefficients of at least 0 that minimise the soft-L1 loss of fitted / measured - 1.
 

@@ -42,8 +42,11 @@ def fit_recording(
     device: str | None = None,
     model: str | None = None,
     quantization: str = "bf16",
+    tiles: bool = False,
 ) -> list[Profile]:
     """Fit the recordings in `paths`, write one profile per model to the folder `out`, and return the profiles.
+
+    With `tiles` a measured prefill costs whole tiles of prompt tokens where cross-validation prefers one.
 
     EdgeReasoning's prefill and decode files come as a pair and name their device and models. vLLM's three kernel
     tables name neither: `device` and `model` (one whose architecture is known) are then needed.
@@ -53,7 +56,7 @@ def fit_recording(
     """
     files = _recognised(paths)
     if set(files) == set(_PAIR):
-        profiles = fit_edgereasoning(*(files[kind] for kind in _PAIR))
+        profiles = fit_edgereasoning(*(files[kind] for kind in _PAIR), tiles=tiles)
     elif set(files) == set(_TRIPLE):
         tables = [files[kind] for kind in _TRIPLE]
         profiles = [_fit_kernels(tables, device=device, model=model, quantization=quantization)]
@@ -97,7 +100,12 @@ def read_recorded(
 
 
 def fit_sessions(
-    sessions: Sessions, *, device: str | None = None, model: str | None = None, quantization: str | None = None
+    sessions: Sessions,
+    *,
+    device: str | None = None,
+    model: str | None = None,
+    quantization: str | None = None,
+    tiles: bool = False,
 ) -> Profile:
     """Return the profile of sessions, named by device, model and label (a sweep has several of one quantisation).
 
@@ -107,10 +115,10 @@ def fit_sessions(
     weights = quantization or manifest["runtime"].get("quantization") or "bf16"
     label = manifest.get("label") or weights
     named = f"{device_slug(device or str(manifest['device']))}/{model or _stem(manifest['model'])}/{label}"
-    return session_profile(sessions, name=named, quantization=weights)
+    return session_profile(sessions, name=named, quantization=weights, tiles=tiles)
 
 
-def fit_edgereasoning(prefill: Path, decode: Path) -> list[Profile]:
+def fit_edgereasoning(prefill: Path, decode: Path, *, tiles: bool = False) -> list[Profile]:
     """Return the measured profile of every device and model in a pair of EdgeReasoning files."""
     prefills, decodes = edgereasoning.read_prefills(prefill), edgereasoning.read_decodes(decode)
     pairs = _experts(prefills)
@@ -125,6 +133,7 @@ def fit_edgereasoning(prefill: Path, decode: Path) -> list[Profile]:
             model=model.lower(),
             recorded_device=device,
             recorded_model=model,
+            tiles=tiles,
         )
         for device, model in pairs
     ]

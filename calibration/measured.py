@@ -9,6 +9,7 @@ from calibration.architectures import architectures
 from calibration.costs import Costs, Decode, Prefill
 from calibration.evidence import coefficients, fit_evidence, noise, rounded, source_evidence, tile_evidence
 from calibration.fit import Fit, decode_terms, fit_relative, prefill_terms
+from calibration.padding import chosen_tiling, padded_terms
 from calibration.profile import Profile, Provenance
 from calibration.recordings import Decodes, Prefills, Recording, rows
 
@@ -20,18 +21,26 @@ _WINDOW_NAMES = (*_DECODE_NAMES, "1 (rest of the window)", "P (prefill in the wi
 
 
 def measured_profile(
-    prefills: Prefills, decodes: Decodes, *, device: str, model: str, recorded_device: str, recorded_model: str
+    prefills: Prefills,
+    decodes: Decodes,
+    *,
+    device: str,
+    model: str,
+    recorded_device: str,
+    recorded_model: str,
+    tiles: bool = False,
 ) -> Profile:
     """Return the profile of one model on one device.
 
-    `recorded_*` are the recording's own names. Raises ValueError when there are too few rows to fit.
+    With `tiles` prefill costs whole tiles of prompt tokens, where cross-validation prefers one. `recorded_*` are the
+    recording's own names. Raises ValueError when there are too few rows to fit.
     """
     own_prefills = _own(prefills, recorded_device, recorded_model)
     own_decodes = _own(decodes, recorded_device, recorded_model)
-    prefill, prefill_evidence = _fit_prefill_s(own_prefills)
+    prefill, tile, prefill_evidence = _fit_prefill_s(own_prefills, tiles=tiles)
     decode, decode_evidence = _fit_decode_s(own_decodes)
     loaded_w = _loaded_power_w(prefills, decodes, recorded_device)
-    prefill_j, prefill_j_evidence = _fit_prefill_j(own_prefills, loaded_w)
+    prefill_j, prefill_j_evidence = _fit_prefill_j(own_prefills, loaded_w, tile)
     decode_j, decode_j_evidence = _fit_decode_j(own_decodes)
     idle_w, idle_evidence = _idle_power(prefills, decodes, recorded_device, loaded_w)
     base, per_context_token = coefficients(decode)
@@ -51,6 +60,7 @@ def measured_profile(
             base=base,
             per_sequence=None,
             per_context_token=per_context_token,
+            tile_tokens=tile,
         ),
         knee_tokens=0,
         prefill_j=None if prefill_j is None else cast("Prefill", coefficients(prefill_j)),
@@ -65,7 +75,7 @@ def measured_profile(
             "prefill_j": {**prefill_j_evidence, "cross_check": _window_check(prefill_j, decode_j)},
             "decode_j": decode_j_evidence,
             "idle_w": idle_evidence,
-            "caveats": list(_CAVEATS),
+            "caveats": [caveat for caveat in _CAVEATS if tile == 1 or caveat != _SMOOTH],
         },
     )
 
@@ -81,12 +91,13 @@ def _origin(prefills: Prefills, decodes: Decodes, device: str, model: str) -> di
     }
 
 
+_SMOOTH = "prefill time is a staircase of 256 prompt tokens; the smooth fit goes through its middle"
 _CAVEATS = (
     "one sequence at a time: batch terms are not identified, so max_batch must be 1",
     "prefill joules read low for short prompts, whose load the power log half missed: see prefill_j.cross_check "
     "of the measured profile",
     "joules are the GPU rail's: CPU, memory, carrier board and supply losses are not in them",
-    "prefill time is a staircase of 256 prompt tokens; the smooth fit goes through its middle",
+    _SMOOTH,
     "weights are labelled fp16 in the recording; their precision is not certain",
 )
 
@@ -95,12 +106,15 @@ def _own(recording: Recording, device: str, model: str) -> Recording:
     return rows(recording, (recording.device == device) & (recording.model == model))
 
 
-def _fit_prefill_s(prefills: Prefills) -> tuple[Fit, dict[str, Any]]:
-    terms = prefill_terms(prefills.prompt_tokens)
+def _fit_prefill_s(prefills: Prefills, *, tiles: bool) -> tuple[Fit, int, dict[str, Any]]:
+    """Return the fit, its tile in tokens (1: the smooth form), and its evidence."""
+    tiling = chosen_tiling(prefills.prompt_tokens, prefills.seconds)
+    tile = tiling.tile if tiles else 1
+    terms = padded_terms(prefills.prompt_tokens, tile)
     fit = _fit(terms, prefills.seconds, prefills, "prefill seconds")
     lengths = {"prompt_tokens": prefills.prompt_tokens}
     evidence = fit_evidence(fit, terms, prefills.seconds, names=_PREFILL_NAMES, lengths=lengths, by="prompt_tokens")
-    return fit, {**evidence, "tile": tile_evidence(prefills.prompt_tokens, prefills.seconds)}
+    return fit, tile, {**evidence, "tile": tile_evidence(tiling, used=tile > 1)}
 
 
 def _fit_decode_s(decodes: Decodes) -> tuple[Fit, dict[str, Any]]:
@@ -133,11 +147,11 @@ def _fit_decode_j(decodes: Decodes) -> tuple[Fit, dict[str, Any]]:
     }
 
 
-def _fit_prefill_j(prefills: Prefills, loaded_w: float) -> tuple[Fit | None, dict[str, Any]]:
+def _fit_prefill_j(prefills: Prefills, loaded_w: float, tile: int) -> tuple[Fit | None, dict[str, Any]]:
     missed = prefills.mean_power_w < LOADED_SHARE * loaded_w
     refused = _refused_power(prefills, missed, loaded_w)
     kept = rows(prefills, ~missed)
-    terms = prefill_terms(kept.prompt_tokens)
+    terms = padded_terms(kept.prompt_tokens, tile)
     if len(np.unique(kept.prompt_tokens)) <= terms.shape[1]:
         return None, {"n": len(kept.prompt_tokens), "refused": refused, "unknown": "too few rows are left to fit"}
     fit = _fit(terms, kept.energy_j, kept, "prefill joules")

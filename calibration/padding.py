@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from calibration.costs import padded
 from calibration.fit import left_out, prefill_terms
 
 TILES = (1, 64, 128, 256)
@@ -28,8 +29,7 @@ def padded_terms(prompt_tokens: ArrayLike, tile: int) -> NDArray[np.float64]:
     >>> padded_terms([200], 128).tolist()
     [[1.0, 256.0, 65536.0]]
     """
-    P = np.asarray(prompt_tokens, dtype=np.float64)
-    return prefill_terms(np.ceil(P / tile) * tile)
+    return prefill_terms(padded(prompt_tokens, tile))
 
 
 def chosen_tiling(prompt_tokens: ArrayLike, measured: ArrayLike) -> Tiling:

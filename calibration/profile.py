@@ -98,11 +98,17 @@ class Profile:
 
     @property
     def joules(self) -> Costs | None:
-        """The energy costs; None unless both prefill and decode energy are known."""
+        """The energy costs, in the tiles of the seconds; None unless both prefill and decode energy are known."""
         if self.prefill_j is None or self.decode_j is None:
             return None
         base, per_sequence, per_context_token = self.decode_j
-        return Costs(prefill=self.prefill_j, base=base, per_sequence=per_sequence, per_context_token=per_context_token)
+        return Costs(
+            prefill=self.prefill_j,
+            base=base,
+            per_sequence=per_sequence,
+            per_context_token=per_context_token,
+            tile_tokens=self.seconds.tile_tokens,
+        )
 
     @property
     def prefill_factors(self) -> tuple[float, ...]:
@@ -151,8 +157,9 @@ def read_profile(path: ProfileFile) -> Profile:
         prefill = found.pop("prefill_s")
         check_prefill("prefill_s", prefill)
         check_decode("decode_s", tuple(costs.values()))
+        tile_tokens = found.pop("tile_tokens", 1)
         provenance = Provenance(**found.pop("provenance"))
-        return Profile(provenance=provenance, seconds=Costs(prefill=prefill, **costs), **found)
+        return Profile(provenance=provenance, seconds=Costs(prefill=prefill, **costs, tile_tokens=tile_tokens), **found)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a profile ({error.strerror})") from error
     except ValueError as error:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _TEXTS = ("name", "device", "model", "quantization", "runtime", "power_mode")
+_OPTIONAL = ("tile_tokens",)  # 1 where it is not there: the smooth form
 _KEYS = (
     *(
         "schema",
@@ -32,7 +33,7 @@ def load_profile(text: str) -> dict[str, Any]:
 
     Checks the shape only: keys, lists and objects. Raises ValueError naming the key.
     """
-    found = _object("the profile", json.loads(text, object_pairs_hook=_without_repeats), _KEYS)
+    found = _object("the profile", json.loads(text, object_pairs_hook=_without_repeats), _KEYS, optional=_OPTIONAL)
     if isinstance(found["schema"], bool) or found.pop("schema") != SCHEMA:
         raise ValueError(f"schema: must be {SCHEMA}; a newer profile needs a newer version of this program")
     residuals = _object("residuals", found.pop("residuals"), ("prefill", "decode"))
@@ -62,6 +63,7 @@ def dump_profile(profile: "Profile") -> str:
         "prefill_s": profile.seconds.prefill,
         "decode_s": _named(profile.seconds.decode),
         "knee_tokens": profile.knee_tokens,
+        **({} if profile.seconds.tile_tokens == 1 else {"tile_tokens": profile.seconds.tile_tokens}),
         "prefill_j": profile.prefill_j,
         "decode_j": None if profile.decode_j is None else _named(profile.decode_j),
         "idle_w": profile.idle_w,
@@ -86,14 +88,15 @@ def _list(key: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _object(key: str, value: object, names: Sequence[str]) -> dict[str, Any]:
+def _object(key: str, value: object, names: Sequence[str], *, optional: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{key}: found {value!r}, must be an object with {', '.join(names)}")
+    allowed = (*names, *optional)
     for name in value:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown key {name!r} in {key}, allowed are {', '.join(names)}{hint}")
+            raise ValueError(f"unknown key {name!r} in {key}, allowed are {', '.join(allowed)}{hint}")
     missing = [name for name in names if name not in value]
     if missing:
         raise ValueError(f"{key} lacks {', '.join(missing)}; write null for energy or batch terms that are unknown")

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from calibration.costs import Costs
-from calibration.drift import HYPOTHESES, Drift, described, session_evidence
+from calibration.costs import Costs, Decode, Prefill
+from calibration.drift import HYPOTHESES, SESSIONS, Drift, described, session_evidence
 from calibration.evidence import COEFFICIENT_DIGITS, RESIDUAL_DECIMALS, rounded
 from calibration.fit import OUTLIER_SCALES, Floats
-from calibration.observed import DECODE, PHASES, PREFILL, Observations, coefficients_of
+from calibration.observed import DECODE, PHASES, PREFILL, Observations, Unit, coefficients_of, costs_of
 from calibration.profile import Profile
 from calibration.relative import relative_covariance, relative_errors, scales_of
+from calibration.sessions import MOST_DRIFT
 from calibration.versions import profile_sha256, version_of
 
 How = Literal["prior", "scratch"]
@@ -43,22 +44,40 @@ class Errors:
     after: float
     signed_before: float
     signed_after: float
+    unit: Unit = "s"
 
 
-def refitted(profile: Profile, observed: Observations, drift: Drift, *, how: How) -> tuple[Profile, tuple[Errors, ...]]:
-    """Return the profile with seconds refitted to the new rows, and the errors on rows held out of a first refit.
+def refitted(
+    profile: Profile,
+    observed: Observations,
+    drift: Drift,
+    *,
+    how: How,
+    joules: tuple[Observations, Drift] | None = None,
+    idle_w: float | None = None,
+) -> tuple[Profile, tuple[Errors, ...]]:
+    """Return the profile with costs refitted to the new rows, and the errors on rows held out of a first refit.
 
-    The name, version and evidence of the new profile say what it supersedes. Joules are left as they were. Raises
+    Joules are left as they were unless there are new rows of them. Idle power, as newly recorded, replaces the old
+    where they differ by more than a session's may. The name, version and evidence say what is superseded. Raises
     ValueError when the profile states no covariance that could be a prior.
     """
-    if how == "prior" and not relative_covariance(profile).any():
-        raise ValueError(f"profile {profile.name}: its evidence states no covariance to be a prior; refit from scratch")
-    out = _held_out(observed)
-    old = coefficients_of(profile.seconds)
-    first, _ = _fit(profile, observed.rows(~out), drift, how)
-    errors = _errors(old, first, observed.rows(out))
-    new, covariance = _fit(profile, observed, drift, how)
-    return _versioned(profile, observed, new, covariance, version=_version(profile, drift, how, observed)), errors
+    parts = [(observed, drift), *([] if joules is None else [joules])]
+    new = profile
+    errors: tuple[Errors, ...] = ()
+    for given, found in parts:
+        seen = given.as_costed(profile)
+        if how == "prior" and not relative_covariance(profile, seen.unit).any():
+            raise ValueError(
+                f"profile {profile.name}: its evidence states no covariance to be a prior; refit from scratch"
+            )
+        errors += _held_out_errors(profile, seen, found, how)
+        new = _with_costs(new, seen, *_fit(profile, seen, found, how))
+    version = _version(profile, parts, how)
+    if idle_w is not None and not (profile.idle_w and abs(idle_w / profile.idle_w - 1) <= MOST_DRIFT):
+        version["idle_w"] = {"before": profile.idle_w, "recorded": rounded(idle_w)}
+        new = replace(new, idle_w=rounded(idle_w))
+    return replace(new, name=next_name(profile.name), evidence={**new.evidence, "version": version}), errors
 
 
 def next_name(name: str) -> str:
@@ -73,12 +92,21 @@ def next_name(name: str) -> str:
 
 def _held_out(observed: Observations) -> NDArray[np.bool_]:
     """Return which rows are held out (n,): every third of each phase in the order of its terms, the ends kept in."""
-    out = np.zeros(len(observed.seconds), dtype=np.bool_)
+    out = np.zeros(len(observed.values), dtype=np.bool_)
     for mine in (observed.is_prefill, ~observed.is_prefill):
         rows = np.flatnonzero(mine)
         order = rows[np.lexsort((observed.terms[rows, 3], observed.terms[rows, 5], observed.terms[rows, 1]))]
         out[order[1:-1:_HELD_OUT]] = True
     return out
+
+
+def _held_out_errors(profile: Profile, observed: Observations, drift: Drift, how: How) -> tuple[Errors, ...]:
+    """Return the errors of the old and of newly fitted coefficients on rows that the fit did not see."""
+    out = _held_out(observed)
+    if not out.any():
+        return ()  # too few rows to spare any
+    first, _ = _fit(profile, observed.rows(~out), drift, how)
+    return _errors(coefficients_of(costs_of(profile, observed.unit)), first, observed.rows(out))
 
 
 def _errors(old: Floats, new: Floats, held: Observations) -> tuple[Errors, ...]:
@@ -94,6 +122,7 @@ def _errors(old: Floats, new: Floats, held: Observations) -> tuple[Errors, ...]:
                     after=float(np.median(np.abs(after[mine]))),
                     signed_before=float(np.median(before[mine])),
                     signed_after=float(np.median(after[mine])),
+                    unit=held.unit,
                 )
             )
     return tuple(found)
@@ -101,10 +130,10 @@ def _errors(old: Floats, new: Floats, held: Observations) -> tuple[Errors, ...]:
 
 def _fit(profile: Profile, observed: Observations, drift: Drift, how: How) -> tuple[Floats, Floats]:
     """Return coefficients (6,) and their covariance (6, 6), by iteratively reweighted generalised least squares."""
-    old = coefficients_of(profile.seconds)
+    old = coefficients_of(costs_of(profile, observed.unit))
     residuals, shares = relative_errors(old, observed)
     scales = scales_of(profile, observed)
-    prior = _prior(profile, drift, how)
+    prior = _prior(profile, observed.unit, drift, how)
     free = (old > 0) & (shares.max(axis=0) > 0)
     design, wanted = shares[:, free], residuals + 1.0
     tight = np.linalg.cholesky(np.linalg.inv(prior[np.ix_(free, free)])).T  # the prior as rows: tight (theta - 1) = 0
@@ -127,14 +156,14 @@ def _fit(profile: Profile, observed: Observations, drift: Drift, how: How) -> tu
     return new, covariance
 
 
-def _prior(profile: Profile, drift: Drift, how: How) -> Floats:
+def _prior(profile: Profile, unit: Unit, drift: Drift, how: How) -> Floats:
     """Return the prior covariance of relative changes (6, 6)."""
     together = np.ones((6, 6))
     tied = np.zeros((6, 6))
     tied[np.ix_([3, 4], [3, 4])] = 1.0  # where lone sequences cannot tell d from e, both move alike
     if how == "scratch":
         return np.asarray(_FLAT**2 * (np.eye(6) + tied) + 1e-6 * np.eye(6))
-    found = relative_covariance(profile) + _session_spread(drift) ** 2 * together
+    found = relative_covariance(profile, unit) + _session_spread(drift) ** 2 * together
     for test in drift.found:
         moved = np.zeros(6)
         moved[list(HYPOTHESES[test.name])] = 1.0
@@ -163,30 +192,35 @@ def _without_session(misfit: Floats, observed: Observations) -> Floats:
     return left
 
 
-def _versioned(
-    profile: Profile, observed: Observations, new: Floats, covariance: Floats, *, version: Mapping[str, Any]
-) -> Profile:
+def _with_costs(profile: Profile, observed: Observations, new: Floats, covariance: Floats) -> Profile:
+    """Return the profile with new coefficients in the unit observed, their evidence, and residuals of seconds."""
+    unit, known = observed.unit, profile.seconds.per_sequence is not None
     a, b, c, d, e, f = (float(f"{value:.{COEFFICIENT_DIGITS}g}") for value in new)
-    known = profile.seconds.per_sequence is not None
-    costs = Costs(prefill=(a, b, c), base=d, per_sequence=e if known else None, per_context_token=f)
-    draft = replace(profile, name=next_name(profile.name), seconds=costs)
-    residuals = _noise(draft, observed)
-    before = session_evidence(draft, observed)
+    prefill, decode = (a, b, c), (d, e if known else None, f)
+    if unit == "s":
+        draft = replace(profile, seconds=_costs(profile.seconds, prefill, decode))
+        residuals = _noise(draft, observed)
+        draft = replace(
+            draft,
+            residuals_prefill=residuals[0] or profile.residuals_prefill,
+            residuals_decode=residuals[1] or profile.residuals_decode,
+        )
+    else:
+        draft = replace(profile, prefill_j=prefill, decode_j=decode)
     evidence = {
         **profile.evidence,
         **{
-            f"{phase}_s": _evidence(profile.evidence.get(f"{phase}_s", {}), covariance[places, places], known=known)
-            for phase, places in zip(PHASES, (PREFILL, DECODE), strict=True)
+            f"{phase}_{unit}": _evidence(profile.evidence.get(f"{phase}_{unit}", {}), covariance[own, own], known=known)
+            for phase, own in zip(PHASES, (PREFILL, DECODE), strict=True)
         },
-        "sessions": {**before, "before": _earlier_squares(profile)},
-        "version": version,
+        SESSIONS[unit]: {**session_evidence(draft, observed), "before": _earlier_squares(profile, unit)},
     }
-    return replace(
-        draft,
-        residuals_prefill=residuals[0] or profile.residuals_prefill,
-        residuals_decode=residuals[1] or profile.residuals_decode,
-        evidence=evidence,
-    )
+    return replace(draft, evidence=evidence)
+
+
+def _costs(old: Costs, prefill: Prefill, decode: Decode) -> Costs:
+    base, per_sequence, per_context_token = decode
+    return replace(old, prefill=prefill, base=base, per_sequence=per_sequence, per_context_token=per_context_token)
 
 
 def _evidence(old: Mapping[str, Any], covariance: Floats, *, known: bool) -> dict[str, Any]:
@@ -194,7 +228,7 @@ def _evidence(old: Mapping[str, Any], covariance: Floats, *, known: bool) -> dic
     kept = [0, 1, 2] if known or "P" in old.get("terms", ["P"]) else [0, 2]
     own = covariance[np.ix_(kept, kept)]
     stated = [[rounded(value) if value else None for value in row] for row in own.tolist()]
-    return {**old, "covariance": stated}
+    return {**{key: value for key, value in old.items() if key != "net"}, "covariance": stated}
 
 
 def _noise(profile: Profile, observed: Observations) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -209,9 +243,9 @@ def _noise(profile: Profile, observed: Observations) -> tuple[tuple[float, ...],
     return found[0], found[1]
 
 
-def _earlier_squares(profile: Profile) -> dict[str, Any]:
+def _earlier_squares(profile: Profile, unit: Unit) -> dict[str, Any]:
     """Return how sessions differed before: what they say of the noise stays true when their level does not."""
-    earlier = profile.evidence.get("sessions", {})
+    earlier = profile.evidence.get(SESSIONS[unit], {})
     found = {}
     for name in HYPOTHESES:
         changes = np.array([c for c in earlier.get("changes", {}).get(name, []) if c is not None])
@@ -225,8 +259,8 @@ def _earlier_squares(profile: Profile) -> dict[str, Any]:
     return found
 
 
-def _version(profile: Profile, drift: Drift, how: How, observed: Observations) -> dict[str, Any]:
-    sessions: Sequence[str] = sorted(set(observed.session.tolist()))
+def _version(profile: Profile, parts: Sequence[tuple[Observations, Drift]], how: How) -> dict[str, Any]:
+    sessions = sorted({session for observed, _ in parts for session in observed.session.tolist()})
     return {
         "number": version_of(profile) + 1,
         "supersedes": {"name": profile.name, "version": version_of(profile), "sha256": profile_sha256(profile)},
@@ -234,16 +268,18 @@ def _version(profile: Profile, drift: Drift, how: How, observed: Observations) -
             "prior": "the old evidence as prior, lifted from what drifted",
             "scratch": "the new recording alone",
         }[how],
-        "sessions": list(sessions),
-        "rows": len(observed.seconds),
+        "sessions": sessions,
+        "rows": len(parts[0][0].values),
+        **({"joule_rows": len(parts[1][0].values)} if len(parts) > 1 else {}),
         "drift": [
             {
-                "what": described(test.name),
+                "what": described(test.name, test.unit),
                 "change": rounded(test.change),
                 "standard_error": rounded(test.error),
                 "p": rounded(test.p),
             }
+            for _, drift in parts
             for test in drift.found
         ],
-        "noise": drift.noise,
+        "noise": parts[0][1].noise,
     }

@@ -1,4 +1,4 @@
-"""Recorded durations beside what a profile says of them: relative errors, shares of coefficients, spreads."""
+"""What was recorded beside what a profile says of it: relative errors, shares of coefficients, spreads."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.fit import Floats
-from calibration.observed import DECODE, PREFILL, Observations, coefficients_of, stated_scale
+from calibration.observed import DECODE, PREFILL, Observations, Unit, coefficients_of, costs_of, stated_scale
 from calibration.profile import Profile
 
 _LEAST_SCALE = 1e-4
@@ -30,8 +30,8 @@ class Rows:
 
 
 def rows_of(profile: Profile, observed: Observations) -> Rows:
-    """Return the observations in the profile's terms; ValueError where it predicts 0 s for some."""
-    errors, shares = relative_errors(coefficients_of(profile.seconds), observed)
+    """Return the observations in the profile's terms; ValueError where it predicts 0 for some."""
+    errors, shares = relative_errors(coefficients_of(costs_of(profile, observed.unit)), observed)
     return Rows(errors=errors, shares=shares, scales=scales_of(profile, observed), session=observed.session)
 
 
@@ -40,13 +40,14 @@ def relative_errors(coefficients: Floats, observed: Observations) -> tuple[Float
     parts = observed.terms * coefficients
     fitted = parts.sum(axis=1)
     if not np.all(fitted > 0):
-        raise ValueError("the profile predicts 0 s for some of what was recorded; fit a new one from scratch")
-    return observed.seconds / fitted - 1.0, parts / fitted[:, None]
+        zero = "0 s" if observed.unit == "s" else "0 J"
+        raise ValueError(f"the profile predicts {zero} for some of what was recorded; fit a new one from scratch")
+    return observed.values / fitted - 1.0, parts / fitted[:, None]
 
 
 def scales_of(profile: Profile, observed: Observations) -> Floats:
     """Return the relative spread of the rows about their session (n,), of each phase: stated or seen, the larger."""
-    residuals, _ = relative_errors(coefficients_of(profile.seconds), observed)
+    residuals, _ = relative_errors(coefficients_of(costs_of(profile, observed.unit)), observed)
     found = np.empty(len(residuals))
     for phase, mine in (("prefill", observed.is_prefill), ("decode", ~observed.is_prefill)):
         if not mine.any():
@@ -56,22 +57,24 @@ def scales_of(profile: Profile, observed: Observations) -> Floats:
             of_session = observed.session[mine] == session
             own[of_session] -= np.median(own[of_session])
         seen = 1.4826 * float(np.median(np.abs(own)))
-        found[mine] = max(stated_scale(profile.evidence, phase) or 0.0, seen, _LEAST_SCALE)
+        found[mine] = max(stated_scale(profile.evidence, phase, observed.unit) or 0.0, seen, _LEAST_SCALE)
     return found
 
 
-def relative_covariance(profile: Profile) -> NDArray[np.float64]:
+def relative_covariance(profile: Profile, unit: Unit = "s") -> NDArray[np.float64]:
     """Return the covariance of the coefficients' relative errors (6, 6); 0 where the evidence states none."""
     found = np.zeros((6, 6))
-    six = coefficients_of(profile.seconds)
+    costs = costs_of(profile, unit)
+    six = coefficients_of(costs)
     for phase, places in (("prefill", PREFILL), ("decode", DECODE)):
-        stated = profile.evidence.get(f"{phase}_s", {}).get("covariance")
+        stated = profile.evidence.get(f"{phase}_{unit}", {}).get("covariance")
         if stated is None:
             continue
         covariance = np.array([[0.0 if c is None else c for c in row] for row in stated], dtype=np.float64)
-        kept = [0, 2] if phase == "decode" and len(covariance) == 2 else [0, 1, 2]  # of lone sequences: d (or d+e), f
+        lone = phase == "decode" and (costs.per_sequence is None or len(covariance) == 2)
+        kept = [0, 2] if lone else [0, 1, 2]  # of lone sequences: d (or d+e), f
         own = six[places][kept].copy()
-        if kept == [0, 2]:
+        if lone:
             own[0] += six[4]
         n = len(kept)
         covariance = covariance[:n, :n]
@@ -82,7 +85,7 @@ def relative_covariance(profile: Profile) -> NDArray[np.float64]:
         start = places.start
         index = [start + k for k in kept]
         found[np.ix_(index, index)] = rel
-        if kept == [0, 2]:  # d and e move as their sum does
+        if lone:  # d and e move as their sum does
             found[4, :], found[:, 4] = found[3, :], found[:, 3]
             found[4, 4] = found[3, 3]
     return found

@@ -11,8 +11,9 @@ import pandas as pd
 
 from calibration.costs import Costs, Decode, Prefill
 from calibration.evidence import coefficients, fit_evidence, rounded, spread_evidence
-from calibration.fit import Fit, Floats, decode_terms, fit_relative, prefill_terms
+from calibration.fit import Fit, Floats, batch_terms, decode_terms, fit_relative
 from calibration.meters.corrections import Correction
+from calibration.padding import padded_terms
 from calibration.sessions import Sessions
 
 _LONE = ("iterations", "context tokens summed over iterations")
@@ -41,7 +42,7 @@ def session_joules(sessions: Sessions, seconds: Costs) -> Joules:
     prefills, decodes = (
         frame.assign(joules=loaded * frame["joules"]) for frame in (sessions.prefill_j, sessions.decode_j)
     )
-    prefill_j, prefill_evidence = _prefill_j(prefills, correction)
+    prefill_j, prefill_evidence = _prefill_j(prefills, correction, seconds.tile_tokens)
     decode_j, decode_evidence = _decode_j(decodes, correction, batched=seconds.per_sequence is not None)
     if idle_w is not None:
         if prefill_j is not None:
@@ -52,11 +53,11 @@ def session_joules(sessions: Sessions, seconds: Costs) -> Joules:
     return Joules(prefill_j=prefill_j, decode_j=decode_j, idle_w=idle_w, evidence=evidence)
 
 
-def _prefill_j(frame: pd.DataFrame, correction: Correction | None) -> tuple[Prefill | None, dict[str, Any]]:
+def _prefill_j(frame: pd.DataFrame, correction: Correction | None, tile: int) -> tuple[Prefill | None, dict[str, Any]]:
     if frame["asked_prompt_tokens"].nunique() < 3:
         return None, {"n": len(frame), "unknown": "no meter, or energies of fewer than three prompt lengths"}
     P = frame["asked_prompt_tokens"].to_numpy(dtype=np.int64)
-    terms, joules = prefill_terms(P), frame["joules"].to_numpy(dtype=np.float64)
+    terms, joules = padded_terms(P, tile), frame["joules"].to_numpy(dtype=np.float64)
     fit = _with_bias(fit_relative(terms, joules), correction)
     lengths = {"prompt_tokens": P}
     evidence = fit_evidence(fit, terms, joules, names=("1", "P", "P²"), lengths=lengths, by="prompt_tokens")
@@ -89,10 +90,8 @@ def _decode_j(
 
 def _terms(lengths: dict[str, Any], B: Floats, *, batched: bool) -> Floats:
     """Return the terms of B sequences of one length decoding side by side, shape (n, 2), batched (n, 3)."""
-    alone = decode_terms(*lengths.values())
-    if not batched:
-        return alone
-    return np.column_stack([alone[:, 0], B * alone[:, 0], B * alone[:, 1]])
+    P, out = lengths.values()
+    return batch_terms(P, out, B) if batched else decode_terms(P, out)
 
 
 def _with_bias(fit: Fit, correction: Correction | None) -> Fit:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.costs import Costs, Decode, Prefill
-from calibration.drift import session_evidence
+from calibration.drift import SESSIONS, session_evidence
 from calibration.evidence import (
     coefficients,
     fit_evidence,
@@ -16,8 +16,9 @@ from calibration.evidence import (
     spread_evidence,
     tile_evidence,
 )
-from calibration.fit import Fit, Floats, decode_terms, fit_relative, prefill_terms
-from calibration.observed import of_sessions
+from calibration.fit import Fit, Floats, decode_terms, fit_relative
+from calibration.observed import joules_of, of_sessions
+from calibration.padding import chosen_tiling, padded_terms
 from calibration.profile import Profile, Provenance, Scope
 from calibration.session_energy import session_joules
 from calibration.sessions import Sessions, cells_of, check_growth
@@ -25,14 +26,16 @@ from calibration.sessions import Sessions, cells_of, check_growth
 _AT_ONCE = "the whole answer came at once: its decoding has no duration"
 
 
-def session_profile(sessions: Sessions, *, name: str, quantization: str) -> Profile:
+def session_profile(sessions: Sessions, *, name: str, quantization: str, tiles: bool = False) -> Profile:
     """Return the profile of recorded sessions; energies are null where no window had any.
+
+    With `tiles` a prefill costs whole tiles of prompt tokens, where cross-validation prefers one of padding.TILES.
 
     Raises ValueError when the lengths recorded do not tell the terms apart, and when the time to the first token is
     flat in the prompt's length, as with a cache.
     """
     manifest = sessions.manifest
-    prefill, prefill_evidence = _prefill_s(sessions)
+    prefill, tile, prefill_evidence = _prefill_s(sessions, tiles=tiles)
     decode, decode_s, decode_evidence = _decode_s(sessions)
     base, per_sequence, per_context_token = decode_s
     seconds = Costs(
@@ -40,6 +43,7 @@ def session_profile(sessions: Sessions, *, name: str, quantization: str) -> Prof
         base=base,
         per_sequence=per_sequence,
         per_context_token=per_context_token,
+        tile_tokens=tile,
     )
     joules = session_joules(sessions, seconds)
     profile = Profile(
@@ -74,19 +78,31 @@ def session_profile(sessions: Sessions, *, name: str, quantization: str) -> Prof
             **joules.evidence,
         },
     )
-    by_session = session_evidence(profile, of_sessions(sessions))  # what `moe2 sync` compares new sessions with
-    return replace(profile, evidence={**profile.evidence, "sessions": by_session})
+    return replace(profile, evidence={**profile.evidence, **_by_session(profile, sessions)})
 
 
-def _prefill_s(sessions: Sessions) -> tuple[Fit, dict[str, Any]]:
+def _by_session(profile: Profile, sessions: Sessions) -> dict[str, Any]:
+    """Return what `moe2 sync` compares new sessions with: of seconds, and of joules where the profile has them."""
+    found = {SESSIONS["s"]: session_evidence(profile, of_sessions(sessions))}
+    joules = joules_of(sessions)
+    if joules is not None and profile.joules is not None:
+        found[SESSIONS["j"]] = session_evidence(profile, joules)
+    return found
+
+
+def _prefill_s(sessions: Sessions, *, tiles: bool) -> tuple[Fit, int, dict[str, Any]]:
+    """Return the fit of prefills, its tile in tokens (1: the smooth form), and its evidence."""
     cells = cells_of(sessions.requests, "ttft_s").dropna()
-    terms, seconds = prefill_terms(cells["asked_prompt_tokens"]), cells["ttft_s"].to_numpy(dtype=np.float64)
+    seconds = cells["ttft_s"].to_numpy(dtype=np.float64)
     lengths = {"prompt_tokens": cells["asked_prompt_tokens"].to_numpy()}
     check_growth(sessions.source.file, lengths["prompt_tokens"], seconds)
+    tiling = chosen_tiling(lengths["prompt_tokens"], seconds)
+    tile = tiling.tile if tiles else 1
+    terms = padded_terms(lengths["prompt_tokens"], tile)
     fit = fit_relative(terms, seconds)
     evidence = fit_evidence(fit, terms, seconds, names=("1", "P", "P²"), lengths=lengths, by="prompt_tokens")
-    tile = tile_evidence(lengths["prompt_tokens"], seconds)
-    return fit, {**evidence, "tile": tile, **spread_evidence(terms, seconds, cells["session"])}
+    evidence["tile"] = tile_evidence(tiling, used=tile > 1)
+    return fit, tile, {**evidence, **spread_evidence(terms, seconds, cells["session"])}
 
 
 def _decode_s(sessions: Sessions) -> tuple[Fit, Decode, dict[str, Any]]:

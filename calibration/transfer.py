@@ -45,6 +45,7 @@ def scaled_costs(costs: Costs, by: Ratios) -> Costs:
         base=base,
         per_sequence=per_sequence,
         per_context_token=per_context_token,
+        tile_tokens=costs.tile_tokens,
     )
 
 

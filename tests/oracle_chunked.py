@@ -40,6 +40,7 @@ class Server:
     kv: str
     block_tokens: int
     knee_tokens: int
+    tile_tokens: int = 1  # `prefill_first`: a prompt costs as many tokens as whole tiles hold
     queue: list = field(default_factory=list)
     admitted: list = field(default_factory=list)  # in the order of admission
     busy_s: float = 0.0
@@ -159,10 +160,10 @@ def decode(def_, n, context):
 def whole_prompt(server, s, t):
     a, b, c = server.prefill_s
     aj, bj, cj = server.prefill_j
-    p = s.to_prefill
+    p = ceil(s.to_prefill / server.tile_tokens) * server.tile_tokens
     end = t + (a + b * p + c * p * p)
     s.energy_j += aj + bj * p + cj * p * p
-    s.prefilled = p
+    s.prefilled = s.to_prefill
     if s.started_s is None:
         s.started_s = t
     ended(server, t, end)

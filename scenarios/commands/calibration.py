@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
+from scenarios.commands.meters import MeterKind, Rails, meters, words
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.profiles import profiles
 from scenarios.commands.refusal import bad_input
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-MeterKind = Annotated[str, typer.Option("--meter", help="auto, ina3221, tegrastats, jtop, nvml or none.")]
-Rails = Annotated[str, typer.Option(help="Rails that add up to the module, joined by commas, on an unknown board.")]
-
-meters = typer.Typer(help="What this device's power can be read from.", no_args_is_help=True)
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
@@ -38,48 +33,6 @@ def register(app: typer.Typer) -> None:
     app.command("calibrate")(calibrate_)
     app.command("fit")(fit_)
     app.command("export")(export_)
-
-
-@meters.command("test")
-def meters_test(
-    meter: MeterKind = "auto",
-    rails: Rails = "",
-    quick: Annotated[bool, typer.Option("--quick", help="5 seconds instead of about a minute.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Check the meter: its refresh period, and its energy counter beside its integrated power under load.
-
-    Exit status: 0 no finding, 1 a finding (more than 5 % of disagreement, say), 2 no such meter.
-
-    Example: moe2 meters test --quick
-    """
-    from calibration.meters.opening import open_meter
-    from calibration.meters.selftest import FULL_S, QUICK_S, self_test
-
-    with bad_input():
-        found = open_meter(meter, rails=_words(rails))
-        result = self_test(found, seconds=QUICK_S if quick else FULL_S)
-        found.close()
-    told = result.as_json()
-    lines = [f"{key:13} {_shown(value)}" for key, value in told.items() if key != "warnings"]
-    say(told, [*lines, *(f"warning: {warning}" for warning in result.warnings)], as_json=as_json)
-    raise typer.Exit(1 if result.warnings and result.source != "none" else 0)
-
-
-@meters.command("corrections")
-def meters_corrections(as_json: AsJson = False) -> None:
-    """List the known biases of meters; none is applied unless `moe2 calibrate --correction` or `fit` is told to.
-
-    Example: moe2 meters corrections
-    """
-    from calibration.meters.corrections import CORRECTIONS
-
-    lines = [
-        f"{c.name}: joules under load x {c.loaded:g} (± {c.uncertainty:.0%}), idle x {c.idle:g}\n"
-        f"  for {c.meter}; {c.source}"
-        for c in CORRECTIONS
-    ]
-    say([asdict(c) for c in CORRECTIONS], lines, as_json=as_json)
 
 
 def calibrate_(  # noqa: PLR0917 - the command line's options
@@ -126,21 +79,21 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
         plan = Plan(
             least_prompt=least_prompt,
             most_prompt=most_prompt,
-            output_tokens=tuple(map(int, _words(output))),
-            concurrency=tuple(map(int, _words(concurrency))),
+            output_tokens=_numbers("--output", output),
+            concurrency=_numbers("--concurrency", concurrency),
             precision=precision,
             budget_s=budget_s,
             seed=seed,
         )
         runtime = _runtime(url, model, transformers, torch_device, dtype)
-        found = open_meter(meter, rails=_words(rails))
+        found = open_meter(meter, rails=words(rails))
         store = calibrate(
             runtime,
             found,
             out,
             plan,
             model_file=model_file,
-            allowed=frozenset(_words(allow)),
+            allowed=frozenset(words(allow)),
             correction=None if correction is None else correction_named(correction),
             progress=lambda done, total, _: bar.update(task, completed=done, total=total),
         )
@@ -192,6 +145,10 @@ def fit_(  # noqa: PLR0917 - the command line's options
         str | None, typer.Option(help="Precision of the weights, likewise; bf16 where nothing is told.")
     ] = None,
     correction: Annotated[str | None, typer.Option(help="Correct the meter's known bias, if not recorded.")] = None,
+    tiles: Annotated[
+        bool,
+        typer.Option(help="Prefill in whole tiles of prompt tokens where cross-validation prefers it (prefill_first)."),
+    ] = False,
     figure: Annotated[bool, typer.Option(help="Draw data, fit, band and residuals beside each profile.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -210,15 +167,17 @@ def fit_(  # noqa: PLR0917 - the command line's options
     with bad_input(), redirect_stdout(sys.stderr if as_json else sys.stdout):
         recorded = read_recorded(recordings, device=device, model=model)
         if recorded is None:
-            found = fit_recording(recordings, out, device=device, model=model, quantization=quantization or "bf16")
+            weights = quantization or "bf16"
+            found = fit_recording(recordings, out, device=device, model=model, quantization=weights, tiles=tiles)
         else:
-            told = {"device": device, "model": model, "quantization": quantization}
+            told = {"device": device, "model": model, "quantization": quantization, "tiles": tiles}
             found = _fit_experts(recorded, out, told, correction, draw=figure)
     if as_json:
         say(fit_summary(found), [], as_json=True)
         return
     print_fits(fit_summary(found))
     for profile in found:
+        _tell_tile(profile)
         for row in profile.evidence.get("refused_rows", ()):
             print(f"refused: {row['n']} rows, {row['reason']}")
         missing = profile.evidence.get("missing_cells", ())
@@ -229,8 +188,19 @@ def fit_(  # noqa: PLR0917 - the command line's options
     print(f"{len(found)} profiles in {out}")
 
 
+def _tell_tile(profile: Profile) -> None:
+    """Print that cross-validation prefers a tile which the profile does not have, and how much it would gain."""
+    tile = profile.evidence.get("prefill_s", {}).get("tile", {"chosen": 1})
+    if tile["chosen"] > profile.seconds.tile_tokens:
+        error, smooth = tile["errors"][str(tile["chosen"])], tile["errors"]["1"]
+        print(
+            f"{profile.name}: on lengths left out, prefill in tiles of {tile['chosen']} tokens is off by {error:.1%}, "
+            f"the smooth form by {smooth:.1%}; --tiles takes them, for the scheduler prefill_first"
+        )
+
+
 def _fit_experts(
-    recorded: list[Sessions], out: Path, told: dict[str, str | None], correction: str | None, *, draw: bool
+    recorded: list[Sessions], out: Path, told: dict[str, Any], correction: str | None, *, draw: bool
 ) -> list[Profile]:
     """Fit each expert of a recording; of several, those that cannot be fitted are told and left out."""
     found = []
@@ -247,9 +217,7 @@ def _fit_experts(
     return found
 
 
-def _fit_one(
-    sessions: Sessions, out: Path, told: dict[str, str | None], correction: str | None, *, draw: bool
-) -> Profile:
+def _fit_one(sessions: Sessions, out: Path, told: dict[str, Any], correction: str | None, *, draw: bool) -> Profile:
     """Fit and write one profile, with its figure."""
     from dataclasses import replace
 
@@ -287,9 +255,9 @@ def export_(
     say({"records": n, "file": str(out)}, [f"{n} records in {out}"], as_json=as_json)
 
 
-def _words(joined: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in joined.split(",") if word.strip())
-
-
-def _shown(value: Any) -> str:
-    return "not known" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+def _numbers(option: str, joined: str) -> tuple[int, ...]:
+    """Return the whole numbers that commas join; ValueError naming the option."""
+    found = words(joined)
+    if not found or not all(word.isdecimal() for word in found):
+        raise ValueError(f"{option}: found {joined!r}, must be whole numbers joined by commas, as 16,64")
+    return tuple(map(int, found))

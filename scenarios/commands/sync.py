@@ -40,7 +40,7 @@ def sync(  # noqa: PLR0917 - the command line's options
     expert: Annotated[str | None, typer.Option(help="The profile's expert, in a run of several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Test whether a profile still holds for a new recording, and refit it as a new version.
+    """Test whether a profile still holds for a new recording, in seconds and in joules, and refit it as a new version.
 
     A recording is a cluster: what sessions of a shared machine differ by is part of the noise, taken from the sessions
     that the profile was fitted on and those given here. Exit status: 0 no drift found, 1 drift found, 2 bad input,
@@ -74,17 +74,26 @@ def _print_sync(found: Sync) -> None:
 
     drift = found.drift
     print(f"{found.old.name}: {drift.noise}")
-    for test in drift.tests:
+    drifts = [drift, *([] if found.joules is None else [found.joules])]
+    for test in (test for one in drifts for test in one.tests):
         shown = "not tested" if isnan(test.p) else f"{test.change:+7.1%} ± {test.error:.1%}  p = {test.p:.2g}"
-        print(f"  {described(test.name):40} {shown}")
-    for test in drift.found:
+        print(f"  {described(test.name, test.unit):40} {shown}")
+    for test in (test for one in drifts for test in one.found):
         print(f"drift: {test.words}")
-    if not drift.decided:
+    if found.joules is None:
+        print(f"joules: {found.untold}")
+    elif not found.joules.decided:
+        print("joules: could not be tested, record more sessions or state --session-spread")
+    if found.left:
+        print(f"joules are left as they were: {found.left}")
+    if found.exit_status == 3:
         print("nothing could be tested: record more sessions, or state --session-spread")
-    elif not drift.found:
-        print(f"no drift found at a false-alarm level of {drift.level:g} (all hypotheses together)")
+    elif found.exit_status == 0:
+        level = sum(one.level for one in drifts)
+        print(f"no drift found at a false-alarm level of {level:g} (all hypotheses together)")
     for error in found.errors:
+        phase = error.phase if error.unit == "s" else f"joules of {error.phase}"
         print(
-            f"{error.phase}, {error.n} rows held out: error {error.before:.1%} before, {error.after:.1%} after "
+            f"{phase}, {error.n} rows held out: error {error.before:.1%} before, {error.after:.1%} after "
             f"(signed {error.signed_before:+.1%}, {error.signed_after:+.1%})"
         )

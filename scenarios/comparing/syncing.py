@@ -8,68 +8,140 @@ from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from calibration.drift import Drift, described, drift_of
-from calibration.observed import Observations, joined, of_legs, of_sessions
+from calibration.drift import Drift, check_shares, described, drift_of
+from calibration.observed import Observations, joined, joules_of, of_legs, of_sessions
 from calibration.profile import Profile, file_name, write_profile
 from calibration.refitting import Errors, How, refitted
-from calibration.sessions import read_sessions
+from calibration.relative import relative_covariance
+from calibration.sessions import Sessions, read_sessions
 from calibration.versions import profile_sha256
 from scenarios.files.complaints import near
 
-__all__ = ["Sync", "observations_in", "synchronised", "write_version"]
+__all__ = ["Recorded", "Sync", "observations_in", "synchronised", "write_version"]
+
+NO_JOULES = "no joules recorded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What recordings say: seconds always; joules with what metered them, or None; watts of the loaded, idle device."""
+
+    seconds: Observations
+    joules: Observations | None = None
+    scopes: frozenset[str] = frozenset()
+    corrections: frozenset[str] = frozenset()
+    idle_w: float | None = None
+
+    def why_untold(self, profile: Profile) -> str:
+        """Return why the profile's joules cannot be held against these, '' when they can."""
+        if self.joules is None:
+            return NO_JOULES
+        if profile.joules is None:
+            return "joules were recorded, the profile knows none (null): fit a new one"
+        if self.scopes != {profile.energy_scope}:
+            return f"the profile's joules are of the {profile.energy_scope}, those recorded of {_words(self.scopes)}"
+        own = profile.evidence.get("meter_correction", {}).get("name")
+        if self.corrections != ({own} if own else set()):
+            by = f"{own or 'nothing'}, those recorded by {_words(self.corrections)}"
+            return f"the profile's joules are corrected by {by}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sync:
-    """What became of a profile: the tests, the errors before and after, and the new version (None: not refitted)."""
+    """What became of a profile: the tests, the errors before and after, and the new version.
+
+    `joules` None: not tested, and `untold` says why. `left` says why joules that were tested are not refitted.
+    """
 
     old: Profile
     drift: Drift
+    joules: Drift | None
+    untold: str
+    left: str
     errors: tuple[Errors, ...]
     new: Profile
 
     @property
     def exit_status(self) -> int:
         """0 no drift was found, 1 one was, 3 nothing could be tested."""
-        return 3 if not self.drift.decided else 1 if self.drift.found else 0
+        drifts = [self.drift, *([] if self.joules is None else [self.joules])]
+        if not any(drift.decided for drift in drifts):
+            return 3
+        return 1 if any(drift.found for drift in drifts) else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {
             "exit_status": self.exit_status,
             "profile": {"name": self.old.name, "sha256": profile_sha256(self.old)},
-            "level": self.drift.level,
+            "level": self.drift.level + (0.0 if self.joules is None else self.joules.level),
             "noise": self.drift.noise,
-            "drift": [described(test.name) for test in self.drift.found],
-            "tests": [{k: _plain(v) for k, v in asdict(test).items()} for test in self.drift.tests],
+            "drift": _found(self.drift),
+            "tests": _tests(self.drift),
+            "joules": {"not_tested": self.untold}
+            if self.joules is None
+            else {"drift": _found(self.joules), "tests": _tests(self.joules), "not_refitted": self.left},
             "errors": [asdict(error) for error in self.errors],
             "new": {"name": self.new.name, "sha256": profile_sha256(self.new)},
         }
 
 
-def synchronised(
-    profile: Profile, observed: Observations, *, how: How, level: float, session_spread: float | None
-) -> Sync:
-    """Return the outcome of holding a profile against observations; ValueError where they do not fit together."""
-    drift = drift_of(profile, observed, level=level, session_spread=session_spread)
-    new, errors = refitted(profile, observed, drift, how=how)
-    return Sync(old=profile, drift=drift, errors=errors, new=new)
+def synchronised(profile: Profile, recorded: Recorded, *, how: How, level: float, session_spread: float | None) -> Sync:
+    """Return the outcome of holding a profile against recordings; ValueError where they do not fit together.
 
-
-def observations_in(folders: Sequence[Path], expert: str | None) -> Observations:
-    """Return the observations of recordings of `moe2 calibrate` and of runs of `moe2 record`, in any mixture.
-
-    Of a run with several experts `expert` names the one. Raises ValueError naming the folder and what is wrong.
+    The level is of all hypotheses together: where joules are tested too, seconds and joules have half of it each.
     """
-    parts = []
+    check_shares(level, session_spread)
+    untold = recorded.why_untold(profile)
+    seen = None if untold else recorded.joules
+    share = level if seen is None else level / 2
+    drift = drift_of(profile, recorded.seconds, level=share, session_spread=session_spread)
+    joules = None if seen is None else drift_of(profile, seen, level=share, session_spread=session_spread)
+    left = ""
+    if joules is not None and how == "prior" and not relative_covariance(profile, "j").any():
+        left = "the evidence of the profile's joules states no covariance to be a prior; --scratch refits them"
+    both = None if seen is None or joules is None or left else (seen, joules)
+    idle_w = None if both is None else recorded.idle_w
+    new, errors = refitted(profile, recorded.seconds, drift, how=how, joules=both, idle_w=idle_w)
+    return Sync(old=profile, drift=drift, joules=joules, untold=untold, left=left, errors=errors, new=new)
+
+
+def observations_in(folders: Sequence[Path], expert: str | None) -> Recorded:
+    """Return what recordings of `moe2 calibrate` and runs of `moe2 record` say, in any mixture.
+
+    Of a run with several experts `expert` names the one; its joules are not told by phase, and count for nothing here.
+    Raises ValueError naming the folder and what is wrong.
+    """
+    parts, sessions = [], []
     for folder in folders:
         if (folder / "manifest.json").is_file() and not (folder / "legs.parquet").is_file():
-            parts.append(of_sessions(read_sessions([folder])))
+            sessions.append(read_sessions([folder]))
+            parts.append(of_sessions(sessions[-1]))
         else:
             parts.append(of_legs(_legs(folder, expert), source=str(folder), session=str(folder.resolve())))
-    return joined(parts)
+    return _recorded(joined(parts), sessions)
+
+
+def _recorded(seconds: Observations, sessions: Sequence[Sessions]) -> Recorded:
+    metered = [(own, joules) for own in sessions if (joules := joules_of(own)) is not None]
+    if not metered:
+        return Recorded(seconds=seconds)
+    idle = [own.idle_w * _idle_factor(own) for own, _ in metered if own.idle_w is not None]
+    return Recorded(
+        seconds=seconds,
+        joules=joined([joules for _, joules in metered]),
+        scopes=frozenset(str(own.manifest["meter"]["scope"]) for own, _ in metered),
+        corrections=frozenset(own.correction.name for own, _ in metered if own.correction is not None),
+        idle_w=float(np.median(idle)) if idle else None,
+    )
+
+
+def _idle_factor(sessions: Sessions) -> float:
+    return 1.0 if sessions.correction is None else sessions.correction.idle
 
 
 def write_version(sync: Sync, out: Path) -> Path:
@@ -96,6 +168,18 @@ def _legs(folder: Path, expert: str | None) -> pd.DataFrame:
     if expert is not None and expert not in names:
         raise ValueError(f"{path}: no leg on expert {expert!r}{near(expert, names)}; it has {', '.join(names)}")
     return legs[legs["expert"] == (expert or names[0])]
+
+
+def _found(drift: Drift) -> list[str]:
+    return [described(test.name, test.unit) for test in drift.found]
+
+
+def _tests(drift: Drift) -> list[dict[str, Any]]:
+    return [{key: _plain(value) for key, value in asdict(test).items()} for test in drift.tests]
+
+
+def _words(names: frozenset[str]) -> str:
+    return " and ".join(sorted(names)) or "nothing"
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ def session(rng, name, *, true=TRUE, spread=0.02, own=0.01, noise=0.03, batches=
                     rows += [[0, 0, 0, n, B * n, B * context] for B in (2, 4)]
     terms = np.array(rows, dtype=float)
     heavy = rng.standard_t(5, len(terms)) * noise  # a busy machine's tails
-    return Observations(terms=terms, seconds=terms @ of_session * np.exp(heavy), session=np.full(len(terms), name))
+    return Observations(terms=terms, values=terms @ of_session * np.exp(heavy), session=np.full(len(terms), name))
 
 
 def sessions(rng, n, prefix="s", **options):
@@ -39,8 +39,8 @@ def profile_of(observed, *, keep_sessions=True):
     """Return the profile that these sessions give, as the fit of recordings makes it."""
     prefill, decode = observed.is_prefill, ~observed.is_prefill
     columns = [3, 4, 5] if observed.batched else [3, 5]
-    first = fit_relative(observed.terms[prefill][:, :3], observed.seconds[prefill])
-    rest = fit_relative(observed.terms[decode][:, columns], observed.seconds[decode])
+    first = fit_relative(observed.terms[prefill][:, :3], observed.values[prefill])
+    rest = fit_relative(observed.terms[decode][:, columns], observed.values[decode])
     base, per_context_token = rest.coefficients[0], rest.coefficients[-1]
     profile = Profile(
         name="bench/m/q", device="bench", model="m", quantization="q", runtime="r", power_mode="p",

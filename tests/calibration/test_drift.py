@@ -165,9 +165,9 @@ def test_of_a_run_only_legs_alone_at_their_server_count():
     )  # fmt: skip
     legs.loc[3, "arrived_s"] = 22.0  # while the third is served
     found = of_legs(legs, source="run", session="run")
-    assert len(found.seconds) == 2 * 10
-    assert found.seconds[:10].tolist() == [1.0] * 10
-    assert found.seconds[10:].tolist() == [2.0] * 10
+    assert len(found.values) == 2 * 10
+    assert found.values[:10].tolist() == [1.0] * 10
+    assert found.values[10:].tolist() == [2.0] * 10
     with pytest.raises(ValueError, match="2 of 4 legs were served alone at their server, needs 8"):
         of_legs(legs.head(4), source="run", session="run")
 

@@ -21,6 +21,7 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 def servers(draw):
     """Return the oracle's settings of a server; memory is often tight, the token budget often below the batch."""
     seconds, joules = draw(coefficients()), draw(coefficients())
+    scheduler = draw(st.sampled_from(["prefill_first", "chunked"]))
     return {
         "prefill_s": seconds[0],
         "decode_s": seconds[1],
@@ -28,16 +29,19 @@ def servers(draw):
         "decode_j": joules[1],
         "max_batch": draw(st.integers(1, 6)),
         "kv_capacity_tokens": draw(st.integers(8, 60)),
-        "scheduler": draw(st.sampled_from(["prefill_first", "chunked"])),
+        "scheduler": scheduler,
         "token_budget": draw(st.integers(1, 20)),
         "kv": draw(st.sampled_from(["reserve", "paged"])),
         "block_tokens": draw(st.integers(1, 6)),
         "knee_tokens": draw(st.integers(0, 12)),
+        "tile_tokens": draw(st.integers(1, 9)) if scheduler == "prefill_first" else 1,
     }
 
 
 def as_expert(server, *, residuals=((), ()), noise=False, name="a"):
-    costs = {key: server[key] for key in ("prefill_s", "decode_s", "prefill_j", "decode_j", "knee_tokens")}
+    costs = {
+        key: server[key] for key in ("prefill_s", "decode_s", "prefill_j", "decode_j", "knee_tokens", "tile_tokens")
+    }
     rest = {key: server[key] for key in server if key not in costs}
     return expert(profile(**costs, residuals=residuals), name=name, noise=noise, **rest)
 

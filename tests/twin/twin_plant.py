@@ -24,6 +24,7 @@ def profile(
     idle_w=2.0,
     residuals=((), ()),
     knee_tokens=0,
+    tile_tokens=1,
 ) -> Profile:
     base, per_sequence, per_context_token = decode_s
     return Profile(
@@ -36,7 +37,13 @@ def profile(
         provenance=Provenance(latency="assumed", energy="assumed"),
         energy_scope="wall",
         context_tokens=8192,
-        seconds=Costs(prefill=prefill_s, base=base, per_sequence=per_sequence, per_context_token=per_context_token),
+        seconds=Costs(
+            prefill=prefill_s,
+            base=base,
+            per_sequence=per_sequence,
+            per_context_token=per_context_token,
+            tile_tokens=tile_tokens,
+        ),
         knee_tokens=knee_tokens,
         prefill_j=prefill_j,
         decode_j=decode_j,

@@ -163,10 +163,11 @@ def _admit(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record],
 def _begin_whole(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[Record]) -> None:
     """`prefill_first`: the admitted leg's prompt alone."""
     leg = slots[0].prefilling
-    P = queue[leg].prompt_tokens + queue[leg].generated
+    tokens = queue[leg].prompt_tokens + queue[leg].generated
+    P = (tokens + p.tile_tokens - 1) // p.tile_tokens * p.tile_tokens  # up to the next whole tile
     lasted_s = (p.a + p.b * P + p.c * (P * P)) * queue[leg].prefill_factor
     spent_j = (p.a_j + p.b_j * P + p.c_j * (P * P)) * queue[leg].prefill_factor
-    s.n_chunks, slots[0].chunk = 1, P
+    s.n_chunks, slots[0].chunk = 1, tokens
     s.spent_j, s.decode_j = spent_j, 0.0
     _begin(s, queue, leg, spent_j)
     s.end_s = s.now_s + lasted_s

@@ -11,7 +11,7 @@ SETTINGS = np.dtype(
     [(x, np.float64) for x in _COEFFICIENTS]
     + [(f"{x}_j", np.float64) for x in _COEFFICIENTS]
     + [("stop_s", np.float64), ("chunked", np.bool_), ("paged", np.bool_)]
-    + [(x, np.int64) for x in ("max_batch", "capacity", "token_budget", "block_tokens", "knee_tokens")]
+    + [(x, np.int64) for x in ("max_batch", "capacity", "token_budget", "block_tokens", "knee_tokens", "tile_tokens")]
 )
 """prefill a + bP + cP² and decode d + eB + fC, in seconds and in joules (`_j`); capacity in tokens or blocks."""
 
@@ -83,7 +83,7 @@ def settings_of(expert: Expert, stop_s: float, *, mode: str | None = None, pace:
     settings["stop_s"] = stop_s
     settings["chunked"], settings["paged"] = expert.scheduler == "chunked", expert.kv == "paged"
     settings["capacity"] = expert.n_blocks if expert.kv == "paged" else expert.kv_capacity_tokens
-    settings["knee_tokens"] = profile.knee_tokens
+    settings["knee_tokens"], settings["tile_tokens"] = profile.knee_tokens, profile.seconds.tile_tokens
     for name in ("max_batch", "token_budget", "block_tokens"):
         settings[name] = getattr(expert, name)
     return settings

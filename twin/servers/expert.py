@@ -62,6 +62,12 @@ class Expert:
                     f"expert {self.name!r}: max_batch is {self.max_batch}, but profile {profile.name!r} has no "
                     "batch terms (decode_s.per_sequence is null); set max_batch = 1 or use a profile that has them"
                 )
+            if self.scheduler == "chunked" and profile.seconds.tile_tokens > 1:
+                raise ValueError(
+                    f"expert {self.name!r}: scheduler is chunked, but profile {profile.name!r} costs prompts by whole "
+                    f"tiles of {profile.seconds.tile_tokens} tokens, which only prefill_first has; use that, or fit "
+                    "the profile without --tiles"
+                )
 
     @property
     def n_blocks(self) -> int:

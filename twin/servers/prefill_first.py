@@ -23,7 +23,7 @@ class PrefillFirst(Server):
         """Run one prefill iteration for the admitted leg alone; the running sequences stall."""
         (leg,) = self.prefilling
         leg.start(self.clock.now)
-        P = leg.known_tokens
+        P = -(-leg.known_tokens // self.tile_tokens) * self.tile_tokens  # up to the next whole tile
         lasted_s, spent_j = (_prefill(abc, P) * leg.prefill_factor for abc in (self.prefill_s, self.prefill_j))
         yield from self.iteration(lasted_s, spent_j)
         leg.energy_j += spent_j

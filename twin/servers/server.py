@@ -54,6 +54,7 @@ class Server(ABC):
         self.prefill_s, self.decode_s = seconds[:3], seconds[3:]
         self.prefill_j, self.decode_j = joules[:3], joules[3:]
         self.knee_tokens = profile.knee_tokens
+        self.tile_tokens = profile.seconds.tile_tokens
 
     @abstractmethod
     def admit(self) -> None:
