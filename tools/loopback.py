@@ -49,7 +49,7 @@ LONG = Form(
     duration_s=40.0,
     rounds=5,
     levels=(0.3, 0.55, 0.8),
-    plan=_plan((32, 400), 32, (1, 2, 4), 3),
+    plan=_plan((32, 400), 32, (1, 2, 4), 5),
 )
 SHORT = Form(
     layers=6,
@@ -75,6 +75,7 @@ class Loopback:
     slots: int
     context_tokens: int  # of a slot
     token_budget: int
+    one_kv_buffer: bool  # for all slots; with one each, an iteration is computed in parts, one after the other
 
     @property
     def cpu_s(self) -> float:
@@ -98,6 +99,7 @@ def loopback(
             slots=int(props["total_slots"]),
             context_tokens=context,
             token_budget=identified_budget(address, context - 1),
+            one_kv_buffer="kv_unified = 'true'" in model.with_suffix(".log").read_text(encoding="utf-8"),
         )
 
 

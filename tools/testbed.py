@@ -1,6 +1,6 @@
 """The loopback testbed: a real llama.cpp server, calibrated, recorded under load, and beside it the twin.
 
-`make testbed` (about 17 minutes on an idle machine of two cores) goes on where an earlier call was stopped and writes
+`make testbed` (about 25 minutes on an idle machine of two cores) goes on where an earlier call was stopped and writes
 docs/results-testbed.md; `python -m tools.testbed --short` is a minute of the same with a smaller model.
 """
 
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibration.chunked import as_chunked
 from calibration.meters.protocol import NoMeter
-from calibration.profile import write_profile
+from calibration.profile import read_profile, write_profile
 from calibration.runtimes.endpoint import Endpoint
 from calibration.session.calibrating import calibrate
 from calibration.session_profile import session_profile
@@ -118,7 +119,7 @@ class Bench:
             "machine": machine(),
             "ended_unix_s": time.time(),
             "model": {"layers": form.layers, "hidden": form.hidden},
-            "server": {k: getattr(server, k) for k in ("slots", "context_tokens", "token_budget")},
+            "server": {k: getattr(server, k) for k in ("slots", "context_tokens", "token_budget", "one_kv_buffer")},
             "load": {"prompt": form.prompt, "output": form.output, "duration_s": form.duration_s},
             "capacity_per_s": capacity,
             "rows": rows,
@@ -149,8 +150,9 @@ class Bench:
         path = self.folder / "profiles" / f"{'+'.join(folder.name for folder in calibrations)}.json"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            profile = session_profile(read_sessions(calibrations), name="loopback/random-llama/f32", quantization="f32")
-            write_profile(profile, path)
+            sessions = read_sessions(calibrations)
+            profile = session_profile(sessions, name="loopback/random-llama/f32", quantization="f32")
+            write_profile(as_chunked(profile, sessions, self.server.token_budget), path)
         return path
 
     def _capacity_per_s(self, profile: Path) -> float:
@@ -207,7 +209,8 @@ class Bench:
         """Return real and twin figures by (quantity, statistic); the twin is run into a folder of that name."""
         place = folder / name
         place.mkdir(exist_ok=True)
-        write_tables(run(load(folder / "out" / "scenario.toml", [f"experts[0].profile={profile}"])).tables, place)
+        changes = [f"experts[0].profile={profile}", f"network.lan_delay_s={lan_delay_s(profile)}"]
+        write_tables(run(load(folder / "out" / "scenario.toml", changes)).tables, place)
         twin = read_tables(place)
         table = compare(real, twin).table
         figures = table[table["scope"] == "overall"].set_index(["quantity", "statistic"])[["real", "twin"]]
@@ -245,6 +248,11 @@ class Bench:
         ]
         (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "scenario.toml"
+
+
+def lan_delay_s(profile: Path) -> float:
+    """Return half of what a request takes around the server's own work, by the calibration: there, and back."""
+    return float(read_profile(profile).evidence["chunked"]["request_s"]) / 2
 
 
 def machine() -> str:

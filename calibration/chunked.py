@@ -1,0 +1,113 @@
+"""The costs of a server that fills its iterations with prompts and decoding sequences at once: one fit of everything.
+
+To such a server (`chunked` in the twin: llama.cpp, vLLM) a prefill has no constant of its own. Every iteration costs
+what it costs without prompts, so the first token of a lone prompt of P tokens comes after
+
+    o + d·⌈P / M⌉ + b·P + c·P²
+
+seconds, M tokens an iteration, d the constant of a decode iteration and o what client and server need around it. A free
+constant would take part of what the tokens cost, and the twin, which has no use for it, would be too fast.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from calibration.evidence import rounded
+from calibration.fit import Fit, Floats, decode_terms, fit_relative, left_out
+from calibration.profile import Profile
+from calibration.sessions import Sessions, cells_of
+
+__all__ = ["as_chunked"]
+
+_TERMS = ("o", "d", "b", "c", "e", "f")
+_PREFILL = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]], dtype=np.float64)  # o + d, b, c
+_DECODE = np.array([[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1]], dtype=np.float64)  # d, e, f
+
+
+def as_chunked(profile: Profile, sessions: Sessions, token_budget: int) -> Profile:
+    """Return the profile with the seconds of prefill and decode fitted as one, for iterations of `token_budget` tokens.
+
+    Prefill (o + d, b, c) and decode (d, e, f) share the constant d; o, in seconds, is in the evidence. The noise
+    stays that of the free fits. Raises ValueError without batches, which alone tell d from e.
+    """
+    if token_budget < 1:
+        raise ValueError(f"token budget {token_budget}: an iteration takes at least 1 token")
+    if sessions.batches.empty:
+        raise ValueError(
+            f"{sessions.source.file}: sequences were measured one at a time, which does not tell the cost of an "
+            "iteration from that of a sequence in it; calibrate with several at once (--concurrency 1,2,4)"
+        )
+    terms, seconds, lengths = _rows(sessions, token_budget)
+    fit = fit_relative(terms, seconds)
+    errors, _ = left_out(terms, seconds, lengths)
+    evidence = dict(profile.evidence)
+    for phase, combined in (("prefill", _PREFILL), ("decode", _DECODE)):
+        evidence[f"{phase}_s"] = {**evidence[f"{phase}_s"], **_evidence(fit, combined, errors, _of_phase(terms, phase))}
+    first, b, c = _coefficients(fit, _PREFILL)
+    d, e, f = _coefficients(fit, _DECODE)
+    evidence["chunked"] = {
+        "token_budget": token_budget,
+        "request_s": rounded(float(fit.coefficients[_TERMS.index("o")])),
+        "form": "TTFT of a lone prompt = o + d ceil(P / token_budget) + b P + c P²; d is the decode's",
+    }
+    costs = replace(profile.seconds, prefill=(first, b, c), base=d, per_sequence=e, per_context_token=f, tile_tokens=1)
+    return replace(profile, seconds=costs, evidence=evidence)
+
+
+def _rows(sessions: Sessions, token_budget: int) -> tuple[Floats, Floats, Floats]:
+    """Return terms (n, 6), seconds (n,) and prompt lengths (n,) of lone prefills, lone decodes and batches.
+
+    Where the server tells its own prompt time, the rest of the TTFT is a row of o. Batches have the length NaN.
+    """
+    alone = sessions.requests.assign(rest_s=sessions.requests["ttft_s"] - sessions.requests["server_prefill_s"])
+    parts = []
+    for column in ("ttft_s", "rest_s", "decode_s"):
+        longer = alone[alone["asked_output_tokens"] > 1] if column == "decode_s" else alone
+        cells = cells_of(longer.astype({column: float}), column).dropna()
+        cells = cells[cells[column] > 0]
+        P, seconds = (cells[key].to_numpy(dtype=np.float64) for key in ("asked_prompt_tokens", column))
+        none, one = np.zeros_like(P), np.ones_like(P)
+        if column == "decode_s":
+            n, context = decode_terms(P, cells["asked_output_tokens"]).T
+            columns = (none, n, none, none, n, context)
+        elif column == "ttft_s":
+            columns = (one, np.ceil(P / token_budget), P, P**2, none, none)
+        else:
+            columns = (one, none, none, none, none, none)
+        parts.append((np.column_stack(columns), seconds, P))
+    keys = ("n_iterations", "n_sequences", "context_tokens", "seconds")
+    steps, B, C, together_s = (sessions.batches[key].to_numpy(dtype=np.float64) for key in keys)
+    zero = np.zeros_like(steps)
+    side_by_side = np.column_stack((zero, steps, zero, zero, B * steps, C * steps))
+    parts.append((side_by_side, together_s, np.full_like(steps, np.nan)))
+    rows = zip(*parts, strict=True)
+    return np.concatenate(next(rows)), np.concatenate(next(rows)), np.concatenate(next(rows))
+
+
+def _of_phase(terms: Floats, phase: str) -> Any:
+    """Return which rows are of a phase: those with a prompt's tokens, or those with a sequence's."""
+    return terms[:, _TERMS.index("b" if phase == "prefill" else "e")] > 0
+
+
+def _coefficients(fit: Fit, combined: Floats) -> Sequence[float]:
+    return [float(f"{value:.6g}") for value in (combined @ fit.coefficients).tolist()]
+
+
+def _evidence(fit: Fit, combined: Floats, errors: Floats, rows: Any) -> dict[str, Any]:
+    """Return what the one fit says of a phase, in place of what the free one said."""
+    known = errors[rows & np.isfinite(errors)]
+    covariance = combined @ np.nan_to_num(fit.covariance) @ combined.T
+    return {
+        "covariance": [[rounded(value) for value in row] for row in covariance.tolist()],
+        "scale": rounded(fit.scale),
+        "median_abs_error": rounded(float(np.median(np.abs(fit.residuals[rows])))),
+        "left_out": {
+            "by": "prompt_tokens",
+            "n": len(known),
+            "median_abs_error": rounded(float(np.median(np.abs(known))) if len(known) else np.nan),
+        },
+        "fitted_as": "chunked",
+    }
