@@ -101,6 +101,12 @@ def _weights(
     yield "output.weight", random(n_tokens, hidden)
 
 
+def cpu_s(pid: int) -> float:
+    """Return the seconds of processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def llama_server(model: Path, **settings: Any) -> Iterator[str]:
     """Yield the address (http://127.0.0.1:port) of a ready server of `model`; it ends with the block.

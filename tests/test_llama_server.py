@@ -20,4 +20,4 @@ def test_a_real_server_counts_the_tokens_it_is_sent(tmp_path):
             usage = httpx.post(f"{address}/v1/completions", json=body, timeout=60.0).raise_for_status().json()["usage"]
             assert (usage["prompt_tokens"], usage["completion_tokens"]) == (n_prompt, n_output)
             assert usage["prompt_tokens_details"]["cached_tokens"] == 0
-        assert len(httpx.get(f"{address}/slots", timeout=10.0).json()) == 2
+        assert len(httpx.get(f"{address}/slots", timeout=60.0).json()) == 2

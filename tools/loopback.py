@@ -1,6 +1,5 @@
 """A llama.cpp server on this machine: how it is set up and asked, and what it says of itself."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import httpx
 import numpy as np
 
 from calibration.session.plan import FIRST_LENGTHS, Plan
-from tests.llama_server import llama_process
+from tests.llama_server import cpu_s, llama_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +79,7 @@ class Loopback:
     @property
     def cpu_s(self) -> float:
         """Seconds of processor time that the server has had."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.pid)
 
 
 @contextmanager
@@ -91,7 +89,7 @@ def loopback(
     """Start a server on one core and yield it once its parameters are identified; it ends with the block."""
     settings = {"slots": slots, "context_tokens": context_tokens, "token_budget": token_budget, "core": core}
     with llama_process(model, **settings) as (address, pid):
-        props = httpx.get(f"{address}/props", timeout=10.0).raise_for_status().json()
+        props = httpx.get(f"{address}/props", timeout=60.0).raise_for_status().json()
         context = int(props["default_generation_settings"]["n_ctx"])
         yield Loopback(
             address=address,
@@ -127,7 +125,7 @@ def _iterations(address: str, prompt_tokens: int) -> int:
 
 
 def _decodes(address: str) -> int:
-    text = httpx.get(f"{address}/metrics", timeout=10.0).raise_for_status().text
+    text = httpx.get(f"{address}/metrics", timeout=60.0).raise_for_status().text
     found = re.search(r"^llamacpp:n_decode_total (\d+)", text, re.MULTILINE)
     assert found is not None, "the server counts its iterations"  # noqa: S101
     return int(found[1])

@@ -11,6 +11,8 @@ from calibration.profile import Scope
 
 _RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)")
 _TEMPERATURE = re.compile(r"\b(\w+)@(-?\d+(?:\.\d+)?)C\b")
+PATIENCE_S = 5.0
+"""How long a program that says nothing is waited for."""
 
 
 def rails_of(line: str) -> dict[str, float]:
@@ -55,8 +57,8 @@ class TegrastatsMeter:
 
     def read(self) -> Reading:
         """Return the module's power of the latest line; ValueError when tegrastats ended or says nothing."""
-        if not self._came.wait(timeout=5.0) or self._process.poll() is not None:
-            raise ValueError(f"meter {self.name}: gone (tegrastats ended or printed no line in 5 s)")
+        if not self._came.wait(PATIENCE_S) or self._process.poll() is not None:
+            raise ValueError(f"meter {self.name}: gone (tegrastats ended or printed no line in {PATIENCE_S:g} s)")
         power_w = module_w(self._board, rails_of(self._line))
         return Reading(at_ns=time.monotonic_ns(), power_w=power_w, energy_j=None)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "measured_here", "measured_on_dask"]
 
+ANSWERS_WITHIN = "10s"  # a scheduler that is there
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -53,7 +55,7 @@ def measured_on_dask(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]
     except ModuleNotFoundError:
         raise ModuleNotFoundError("--backend dask needs the extra `dask`: pip install 'moe2-twin[dask]'") from None
     try:
-        client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
+        client = distributed.Client(scheduler, timeout=ANSWERS_WITHIN, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"--scheduler {scheduler}: no Dask scheduler answers there: {error}") from None
     with client:

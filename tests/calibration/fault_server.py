@@ -5,15 +5,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from math import inf
+from threading import Event, Thread
 
 FAULTS = ("none", "stall", "lying prompt", "lying output", "cached", "cut", "garbage", "http 500", "no usage", "silent")
 
 
 @contextmanager
-def fault_server(fault: str, *, ok_first: int = 0, token_s: float = 0.0) -> Iterator[str]:
-    """Yield the address of a server with a fault in FAULTS, after `ok_first` good answers."""
-    answered = [0]
+def fault_server(fault: str, *, ok_first: int = 0, then: float = inf, token_s: float = 0.0) -> Iterator[str]:
+    """Yield the address of a server with a fault in FAULTS, after `ok_first` good answers, in the `then` that follow.
+
+    A stall lasts until the server ends.
+    """
+    answered, over = [0], Event()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -35,7 +39,7 @@ def fault_server(fault: str, *, ok_first: int = 0, token_s: float = 0.0) -> Iter
         def complete(self):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             answered[0] += 1
-            does = fault if answered[0] > ok_first else "none"
+            does = fault if ok_first < answered[0] <= ok_first + then else "none"
             if does == "http 500":
                 self.reply(500, "out of memory")
                 return
@@ -52,7 +56,7 @@ def fault_server(fault: str, *, ok_first: int = 0, token_s: float = 0.0) -> Iter
                 time.sleep(token_s)
                 self.event(choices=[{"text": "" if does == "silent" else "a"}])
                 if does == "stall":
-                    time.sleep(1.5)
+                    over.wait()
                 if does == "garbage":
                     self.wfile.write(b"data: {not json\n\n")
                 if does == "cut" and n == 1:
@@ -71,6 +75,7 @@ def fault_server(fault: str, *, ok_first: int = 0, token_s: float = 0.0) -> Iter
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
+        over.set()
         server.shutdown()
         server.server_close()
         thread.join()

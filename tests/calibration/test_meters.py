@@ -17,33 +17,35 @@ from calibration.meters.opening import open_meter
 from calibration.meters.protocol import NoMeter, Reading, check_meter
 from calibration.meters.replay import ReplayMeter
 from calibration.meters.sampling import Sampling
-from calibration.meters.selftest import self_test
+from calibration.meters.selftest import judged, self_test
 from calibration.meters.series import Series, energy_of, integral_j, refresh_of
 from calibration.meters.tegrastats import TegrastatsMeter, rails_of, temperatures_of
 from calibration.sources.power_bench import read_kernel_span, read_meter, read_nvml
+from tests.clock import Clock
 
 ORIN_W = {"VDD_GPU_SOC": 2.412, "VDD_CPU_CV": 1.607, "VIN_SYS_5V0": 4.707, "VDDQ_VDD2_1V8AO": 0.9}
 
 
 class Meter:
-    """An honest meter of 100 W with a counter; each lie below changes one thing."""
+    """An honest meter of 100 W with a counter, on a clock of its own; each lie below changes one thing."""
 
     name, scope, covers, refresh_s, poll_s = "test", "gpu", "all of it", 0.001, 0.001
 
-    def __init__(self, **lies):
-        self.start_ns = time.monotonic_ns()
+    def __init__(self, *, clock=None, **lies):
+        self.clock = clock or Clock()
+        self.start_ns = self.clock.monotonic_ns()
         self.n = 0
         for name, value in lies.items():
             setattr(self, name, value)
 
     def at_ns(self):
-        return time.monotonic_ns()
+        return self.clock.monotonic_ns()
 
     def power_w(self):
         return 100.0 + self.n % 2
 
     def energy_j(self):
-        return 5.0 + 100.5 * (time.monotonic_ns() - self.start_ns) / 1e9
+        return 5.0 + 100.5 * (self.clock.monotonic_ns() - self.start_ns) / 1e9
 
     def read(self):
         self.n += 1
@@ -53,10 +55,20 @@ class Meter:
         pass
 
 
+def checked(meter, n=50):
+    """Check a meter on its own clock, on which a reading takes a microsecond."""
+
+    def clock_ns():
+        meter.clock.sleep(1e-6)
+        return meter.clock.monotonic_ns()
+
+    return check_meter(meter, n=n, clock_ns=clock_ns, sleep=meter.clock.sleep)
+
+
 def test_an_honest_meter_passes_the_check():
     """Clock, counter, power and their agreement: all promises kept, with and without a counter."""
-    assert len(check_meter(Meter(), n=30).at_s) == 30
-    check_meter(Meter(energy_j=lambda: None))
+    assert len(checked(Meter(), n=30).at_s) == 30
+    checked(Meter(energy_j=lambda: None))
     check_meter(NoMeter(), n=2, sleep=lambda _: None)
 
 
@@ -68,8 +80,8 @@ def test_an_honest_meter_passes_the_check():
         ({"power_w": lambda: -1.0}, "power_w is -1.0, must be at least 0"),
         ({"power_w": lambda: float("nan")}, "power_w is nan"),
         ({"power_w": lambda: 100_000.0}, "are these milliwatts"),
-        ({"energy_j": lambda: 1e12 - time.monotonic_ns()}, "energy counter fell|energy_j is -"),
-        ({"energy_j": lambda: time.monotonic_ns() / 1e4}, "one of them in thousandths"),
+        ({"energy_j": iter(range(99, 0, -1)).__next__}, "energy counter fell from 99 to 98"),
+        ({"energy_j": iter(range(0, 10**6, 100)).__next__}, "one of them in thousandths"),
         ({"energy_j": lambda: 7.0}, "the counter says 0 W"),
         ({"scope": "room"}, "scope is 'room', must be one of gpu"),
         ({"scope": None}, "reads but has no scope"),
@@ -80,7 +92,7 @@ def test_an_honest_meter_passes_the_check():
 def test_every_lie_is_found(lies, message):
     """Each lying meter breaks one promise, and the check names it."""
     with pytest.raises(ValueError, match=message):
-        check_meter(Meter(**lies))
+        checked(Meter(**lies))
 
 
 def test_a_reading_that_comes_and_goes_and_a_slow_refresh_are_found():
@@ -88,11 +100,11 @@ def test_a_reading_that_comes_and_goes_and_a_slow_refresh_are_found():
     meter = Meter()
     meter.power_w = lambda: None if meter.n == 7 else 100.0
     with pytest.raises(ValueError, match="its power comes and goes"):
-        check_meter(meter)
+        checked(meter)
     slow = Meter(energy_j=lambda: None)
     slow.power_w = lambda: 100.0 + slow.n // 10
-    with pytest.raises(ValueError, match=r"states a refresh every 0.001 s, values changed every 0\.0"):
-        check_meter(slow, n=80)
+    with pytest.raises(ValueError, match=r"states a refresh every 0.001 s, values changed every 0\.01"):
+        checked(slow, n=80)
 
 
 def write_sysfs(root, model, rails_w, *, compatible="nvidia,p3737 nvidia,tegra234"):
@@ -161,7 +173,6 @@ def test_a_meter_that_goes_says_so(tmp_path):
     meter = Ina3221Meter(write_sysfs(tmp_path, "Jetson AGX Orin", ORIN_W))
     with Sampling(meter) as sampling:
         (tmp_path / "sys/class/hwmon/hwmon1/curr1_input").write_text("broken\n")
-        time.sleep(0.1)
     window = sampling.energy_of(sampling.series.at_s[0], time.monotonic())
     assert window.joules is None
     assert "meter ina3221 on AGX Orin: gone" in window.reason
@@ -175,14 +186,21 @@ def test_tegrastats_lines_give_watts_and_degrees(data):
     assert [temperatures_of(line)["tj"] for line in lines] == [52.562, 52.343, 52.156, 52.875]
 
 
-def test_tegrastats_as_a_meter():
+def test_tegrastats_as_a_meter(tmp_path, monkeypatch):
     """Lines of a running program are readings; when it ends the meter is gone."""
-    program = "import time\nfor i in range(60): print(f'VDD_IN {4000+i}mW/1mW', flush=True); time.sleep(0.01)"
+    monkeypatch.setattr("calibration.meters.tegrastats.PATIENCE_S", 60.0)
+    program = (
+        "import itertools, os, time\n"
+        "for i in itertools.takewhile(lambda _: not os.path.exists('end'), range(9000)):\n"
+        "    print(f'VDD_IN {4000 + i % 60}mW/1mW', flush=True); time.sleep(0.01)\n"
+    )
+    monkeypatch.chdir(tmp_path)
     meter = TegrastatsMeter(board_named("Orin NX"), interval_s=0.02, command=(sys.executable, "-c", program))
     first = meter.read()
     assert first.power_w is not None
     assert 4.0 <= first.power_w < 4.06
-    meter._process.wait()
+    (tmp_path / "end").touch()
+    meter._process.wait(60)
     with pytest.raises(ValueError, match="tegrastats on Orin NX: gone"):
         meter.read()
     meter.close()
@@ -280,17 +298,32 @@ def test_a_machine_without_a_meter_has_none(tmp_path, monkeypatch):
     assert "unknown, not zero" in self_test(meter).warnings[0]
 
 
-def test_the_self_test_finds_refresh_and_disagreement():
+@pytest.mark.parametrize(("counted_w", "warned"), [(100.5, False), (110.55, True)])
+def test_the_self_test_finds_refresh_and_disagreement(counted_w, warned):
     """A counter 10 % above the integrated power is flagged with the source used; an honest one is not."""
-    start = time.monotonic()
-    honest = Meter(poll_s=0.002, refresh_s=None, energy_j=lambda: 100.5 * (time.monotonic() - start))
-    found = self_test(honest, seconds=0.8, load=lambda: time.sleep(0.01))
-    assert found.warnings == ()
-    assert found.disagreement == pytest.approx(0.0, abs=0.03)
-    assert found.refresh_s == pytest.approx(0.002, rel=0.8)
-    liar = Meter(poll_s=0.002, refresh_s=None, energy_j=lambda: 110.55 * (time.monotonic() - start))
-    (warning,) = self_test(liar, seconds=0.8, load=lambda: time.sleep(0.01)).warnings
-    assert "more than 5%; the counter is used" in warning
+    meter = Meter(poll_s=0.002, refresh_s=None)
+    meter.energy_j = lambda: counted_w * meter.clock.monotonic()
+    sampling, begin_s = Sampling(meter), meter.clock.monotonic()
+    for _ in range(400):
+        sampling._look_once()
+        meter.clock.sleep(meter.poll_s)
+    found = judged(meter, sampling, begin_s, begin_s + 0.24, begin_s + 0.79)
+    assert found.refresh_s == pytest.approx(0.002)
+    assert found.disagreement == pytest.approx(counted_w / 100.5 - 1, abs=1e-3)
+    assert (found.idle_w, found.loaded_w) == pytest.approx((100.5, 100.5), abs=0.1)
+    assert len(found.warnings) == warned
+    assert all("more than 5%; the counter is used" in warning for warning in found.warnings)
+
+
+def test_the_self_test_watches_a_meter_idle_and_under_load():
+    """The load runs in the second part only, and both parts are read."""
+    began = []
+    meter = Meter(clock=time, poll_s=0.002, refresh_s=None)
+    found = self_test(meter, seconds=0.2, load=lambda: began.append(time.sleep(0.01)))
+    assert began
+    assert found.seconds >= 0.2
+    assert (found.warnings, found.source) == ((), "counter")
+    assert (found.idle_w, found.loaded_w) == pytest.approx((100.5, 100.5), abs=0.5)
 
 
 def test_energy_of_windows():

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import count
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ PLAN = Plan(
 )  # a busy machine would else ask for more
 
 
-def record(folder: Path, address: str, plan: Plan = PLAN, meter=None, *, stall_s=0.5, **options) -> Store:
+def record(folder: Path, address: str, plan: Plan = PLAN, meter=None, *, stall_s=60.0, **options) -> Store:
     endpoint = Endpoint(address, stall_s=stall_s)
     at_once = {"self_test_s": 0.3, "settle": lambda: {"reason": "no thermometer"}}
     try:
@@ -75,25 +77,26 @@ def test_a_recording_of_something_else_is_not_continued(tmp_path):
 def test_faults_in_a_session_are_rows(tmp_path, fault, told):
     """A server that goes wrong after the warm-up leaves rows that say how; the session goes on and nothing is lost."""
     plan = replace(PLAN, most_prompt=16, blocks=1)
-    with fault_server(fault, ok_first=4) as address:
-        frame = record(tmp_path, address, plan).read()
+    stalls = fault == "stall"  # each costs the patience of whoever asks
+    with fault_server(fault, ok_first=4, then=3 if stalls else inf) as address:
+        frame = record(tmp_path, address, plan, stall_s=2.0 if stalls else 60.0).read()
     faults = frame[frame["fault"] != ""]
     assert len(faults) >= 3
-    assert faults["fault"].str.startswith(told).mean() > 0.4
+    assert faults["fault"].str.startswith(told).all()
     assert {c.key for c in cells_of(plan, first_lengths(plan), 0)} <= set(frame[frame["kind"] == "request"]["cell"])
 
 
 class LittleMeter:
-    """A gpu meter of a steady 40 W."""
+    """A gpu meter of 40 and 40.1 W in turn, until it is gone."""
 
     name, scope, covers, refresh_s, poll_s = "steady", "gpu", "a steady 40 W", 0.005, 0.005
 
-    def __init__(self, dies_after=10**9):
-        self.n, self.dies_after = 0, dies_after
+    def __init__(self):
+        self.n, self.gone = 0, False
 
     def read(self):
         self.n += 1
-        if self.n > self.dies_after:
+        if self.gone:
             raise ValueError("meter steady: gone (unplugged)")
         return Reading(at_ns=time.monotonic_ns(), power_w=40.0 + 0.1 * (self.n % 2), energy_j=None)
 
@@ -114,56 +117,69 @@ def test_energy_is_of_windows_and_a_meter_that_goes_is_told(tmp_path, monkeypatc
         window_s=0.3,
         most_lengths=4,
     )
+    meter = LittleMeter()
+
+    def unplug(done, planned, _left_s):
+        meter.gone = 2 * done >= planned
+
     with fault_server("none", token_s=0.002) as address:
-        frame = record(tmp_path / "good", address, plan, LittleMeter()).read()
-        gone = record(tmp_path / "gone", address, plan, LittleMeter(dies_after=300)).read()
-    windows = frame[frame["kind"] == "window"]
-    seconds = windows["finished_s"] - windows["sent_s"]
-    assert len(windows) == 2 * 4
+        store = record(tmp_path, address, plan, meter, progress=unplug)
+    frame = store.read()
+    windows = frame[frame["kind"] == "window"].sort_values("sent_s")
+    good, gone = windows.iloc[:4], windows.iloc[4:]
+    seconds = good["finished_s"] - good["sent_s"]
     assert (seconds >= 0.3).all()
-    assert (windows["n_requests"] > 3).all()
-    assert (windows["energy_j"] / seconds).to_list() == pytest.approx([40.05] * len(windows), rel=0.01)
-    idle = frame[frame["kind"] == "idle"]
-    assert sorted(idle["cell"]) == ["idle-after", "idle-before", "idle-loaded"]
-    assert (windows["net_energy_j"] / seconds).to_list() == pytest.approx([0.0] * len(windows), abs=0.1)
-    assert gone[gone["kind"] == "idle"]["reason"].str.contains("gone").any()
+    assert good["n_requests"].sum() > len(good)
+    assert (good["energy_j"] / seconds).to_list() == pytest.approx([40.05] * 4, rel=0.01)
+    assert (good["net_energy_j"] / seconds).to_list() == pytest.approx([0.0] * 4, abs=0.1)
+    idle = frame[frame["kind"] == "idle"].set_index("cell")
+    assert sorted(idle.index) == ["idle-after", "idle-before", "idle-loaded"]
+    for lost in (gone, idle.loc[["idle-after"]]):
+        assert lost["energy_j"].isna().all()
+        assert lost["reason"].str.contains("gone").all()
+    assert len(gone) == 4
+    assert store.manifest()["meter"]["scope"] == "gpu"
 
 
 def test_killed_at_any_moment_it_resumes_without_a_duplicate(tmp_path):
     """SIGKILL in a loop: after each the recording reads back, no cell is there twice, and it is finished in the end."""
+    rng, kills = np.random.default_rng(3), 0
+    with fault_server("none", token_s=0.01) as address:
+        for n in count():  # a busy machine may be late for a kill
+            kills += killed_until_finished(tmp_path / str(n), address, rng)
+            if kills >= 3:
+                break
+
+
+def killed_until_finished(folder, address, rng):
+    """Kill recordings into a folder, each once it added three cells, until one was finished before; return how many."""
     program = (
         "import sys; from pathlib import Path\n"
-        "from tests.calibration.test_session import PLAN, record\n"
+        "from tests.calibration.test_session import record\n"
         "record(Path(sys.argv[1]), sys.argv[2])\n"
     )
     root = Path(__file__).parents[2]
-    paths = os.pathsep.join([str(root), str(Path(__file__).parent)])
-    rng = np.random.default_rng(3)
-    store, kills = Store(folder=tmp_path), 0
-    with fault_server("none", token_s=0.01) as address:
-        while True:
-            known = len(store.keys())
-            child = subprocess.Popen(
-                [sys.executable, "-c", program, str(tmp_path), address],
-                env={**os.environ, "PYTHONPATH": paths},
-                cwd=root,
-            )
-            while child.poll() is None and len(store.keys()) < known + 3:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0.0, 0.08))
-            if child.poll() is not None:
-                break
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            kills += 1
-            assert len(store.keys()) >= known + 3
-            assert not requests_of(store).duplicated(["cell", "repeat"]).any()
-    frame = requests_of(Store(folder=tmp_path))
-    assert kills >= 3
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(Path(__file__).parent)])}
+    store, kills = Store(folder=folder), 0
+    while True:
+        known = len(store.keys())
+        child = subprocess.Popen([sys.executable, "-c", program, str(folder), address], env=environment, cwd=root)
+        while child.poll() is None and len(store.keys()) < known + 3:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.08))
+        if child.poll() is not None:
+            break
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        kills += 1
+        assert len(store.keys()) >= known + 3
+        assert not requests_of(store).duplicated(["cell", "repeat"]).any()
+    frame = requests_of(store)
     assert child.returncode == 0
     assert not frame.duplicated(["cell", "repeat"]).any()
     assert len(set(frame["cell"])) >= 16
-    assert not list(tmp_path.glob(".*.draft"))
+    assert not list(folder.glob(".*.draft"))
+    return kills
 
 
 def test_lengths_are_added_where_the_fit_is_least_certain():

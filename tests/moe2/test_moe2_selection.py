@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from math import exp, fsum, log
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -386,12 +385,13 @@ def test_a_better_subset_that_breaks_a_budget_is_listed():
     assert {c.subset for c in selection.refused} == {(1,), (0, 1)}
 
 
-def test_eight_experts_take_less_than_a_second():
-    """Every subset of 8 experts on 1,700 prompts in under 1 s (2 s on a busy machine)."""
+def test_every_subset_of_eight_experts_is_tried():
+    """On 1,700 prompts in 14 categories: each of 255 subsets is valued once, and none listed beats the choice."""
     problem = make_problem(n=1700, N=8, C=14, k=3, energy_budget_j=60.0, delay_budget_s=np.full(14, 19.0))
-    started_s = perf_counter()
-    exhaustive(problem)
-    assert perf_counter() - started_s < 2.0
+    found = exhaustive(problem)
+    assert found.n_evaluated == 2**8 - 1
+    assert max(other.value for other in found.alternatives) <= found.value
+    verify(found.certificate)
 
 
 def test_no_feasible_expert_names_the_budget_and_the_relaxation_that_works():

@@ -14,12 +14,15 @@ import typer
 from scenarios.cli import app
 from tests.scenarios.sweep_plant import write_small
 
-COMMAND = [sys.executable, "-c", "from scenarios.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "print('it runs', flush=True)\nfrom scenarios.cli import main; main()"]
 RUN = {"summary.json", "scenario.toml", "requests.parquet", "legs.parquet", "devices.parquet", "report.html", "figures"}
 
 
 def started(words):
-    return subprocess.Popen([*COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Start a command; return its process once Python itself is up, from when on an interrupt is the program's."""
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdout.readline()
+    return process
 
 
 def interrupted(process):
@@ -27,10 +30,11 @@ def interrupted(process):
 
     A library that is being loaded may swallow it: like a person, ask again.
     """
-    for _ in range(20):
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(timeout=10)
+    with process.stdout:
+        for _ in range(20):
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=10)
     process.kill()
     return pytest.fail(f"still running after twenty interrupts, then {process.wait()}")
 

@@ -28,11 +28,14 @@ def test_drift_forgives_what_it_explains(errors, drifts, told):
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    """Perform the short form once; return its folder and its figures."""
+    """Perform the short form once, waiting for no temperature to settle; return its folder and its figures."""
     folder = tmp_path_factory.mktemp("loopback")
-    return folder, perform(SHORT, folder, say=lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("calibration.session.calibrating.thermometer", lambda: None)
+        return folder, perform(SHORT, folder, say=lambda _: None)
 
 
+@pytest.mark.alone
 def test_the_servers_parameters_are_identified(session):
     """Slots and context are those that the server says, tokens of an iteration those that its counter shows: exact."""
     _, figures = session
@@ -41,6 +44,7 @@ def test_the_servers_parameters_are_identified(session):
     assert found["context_tokens"] == SHORT.context_tokens // SHORT.slots
 
 
+@pytest.mark.alone
 def test_counts_are_exact(session):
     """Every request of every recording is served, token for token as asked, and so it is in the twin."""
     folder, figures = session
@@ -55,6 +59,7 @@ def test_counts_are_exact(session):
         assert (np.diff(instants, axis=1) >= 0).all()
 
 
+@pytest.mark.alone
 def test_errors_are_small_where_nothing_disturbed_the_server(session, capsys):
     """Errors are printed; medians beyond the drift are below 25 % if the server had its core all through."""
     _, figures = session
@@ -68,6 +73,7 @@ def test_errors_are_small_where_nothing_disturbed_the_server(session, capsys):
         assert median(f["real"] for f in found) > 0
 
 
+@pytest.mark.alone
 def test_a_second_call_does_nothing_again(session):
     """What is recorded is not recorded again: the figures of a second call are the first one's."""
     folder, figures = session

@@ -240,7 +240,8 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(tmp_path, n_kills):
         time.sleep(chance.random() * 0.1)
         process.kill()
         process.wait()
-        assert (out / "sweep.json").exists() == (process.returncode == 0)
+        if process.returncode == 0:  # else it may have been killed after its last word
+            assert (out / "sweep.json").exists()
     subprocess.run([*command, str(out)], check=True, stdout=subprocess.DEVNULL)
     swept(*words, "--out", tmp_path / "alone")
     assert contents(out) == contents(tmp_path / "alone")
