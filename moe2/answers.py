@@ -155,7 +155,7 @@ def write_answers(answers: Answers, path: Path) -> None:
 def read_answers(path: Path) -> Answers:
     """Return the table in a Parquet file; ValueError naming the file and what is wrong with it."""
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()  # read_table loads what reads folders of files
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path}: not a readable answers table (Parquet): {error}") from error
     metadata = json.loads((table.schema.metadata or {}).get(b"moe2_answers", b"{}"))

@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.profile import did_you_mean
-from twin.engines import simpy_engine
-from twin.engines.interactive import interact, open_users
 from twin.gateway.rules import Rules
 from twin.network import Link, Network
 from twin.protocols import Router
@@ -22,7 +20,7 @@ from twin.servers.expert import Expert
 from twin.servers.faults import Fault
 from twin.users.load import Legs, Requests
 from twin.users.prompts import PromptPool
-from twin.users.visits import Visitors, Visits
+from twin.users.visits import Visits
 
 __all__ = ["ENGINES", "Engine", "Run", "engine_of", "simulate", "simulate_visits"]
 
@@ -86,6 +84,8 @@ def simulate(
     if rules is None:
         played = _play_of(engine)(given)
     else:
+        from twin.engines.interactive import interact, open_users  # noqa: PLC0415 - see docs/decisions/start.md
+
         played = interact(
             experts,
             courses,
@@ -118,6 +118,9 @@ def simulate_visits(
 
     Prompts are drawn from `rows` of the pool, `prompt_prefix_tokens` before each; `router` offers the experts.
     """
+    from twin.engines.interactive import interact  # noqa: PLC0415 - see docs/decisions/start.md
+    from twin.users.visitors import Visitors  # noqa: PLC0415
+
     _check_experts(experts)
     _check_seconds(duration_s, drain_cap_s)
     stop_s = duration_s + drain_cap_s
@@ -169,10 +172,12 @@ def engine_of(name: str) -> Engine:
 
 def _play_of(engine: Engine) -> Callable[[Play], Played]:
     if engine_of(engine) == "simpy":
-        return simpy_engine.play
-    from twin.engines.compiled_engine import play  # noqa: PLC0415 - numba takes half a second to load
+        from twin.engines import simpy_engine  # noqa: PLC0415 - see docs/decisions/start.md
 
-    return play
+        return simpy_engine.play
+    from twin.engines import compiled_engine  # noqa: PLC0415 - numba takes most of a second to load
+
+    return compiled_engine.play
 
 
 def _check_experts(experts: Sequence[Expert]) -> None:

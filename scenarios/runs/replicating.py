@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from calibration.draws import drawn as drawn_profile
 from calibration.draws import is_uncertain
@@ -20,7 +19,6 @@ from scenarios.files.loads import Drawn, RecordedRun, RequestsFile, TraceLoad, W
 from scenarios.files.networking import build_network
 from scenarios.files.plant import build_experts
 from scenarios.files.schema import ScenarioFile
-from scenarios.runs.replaying import Replay, read_replay
 from scenarios.runs.routing import Routing, build_routing
 from twin.gateway.routing import routed_legs
 from twin.gateway.rules import Rules
@@ -29,9 +27,12 @@ from twin.records.tables import Tables, joined, tabulate
 from twin.servers.expert import Expert
 from twin.servers.faults import Fault
 from twin.users.load import Legs, Requests, with_users
-from twin.users.request_file import RequestFile, read_request_file
 from twin.users.visits import Visits
 from twin.world import Engine, Run, simulate, simulate_visits
+
+if TYPE_CHECKING:
+    from scenarios.runs.replaying import Replay
+    from twin.users.request_file import RequestFile
 
 __all__ = ["AnyLoad", "Assembly", "Load", "assemble", "draw", "draw_loads", "replicate", "seeds"]
 
@@ -165,6 +166,8 @@ def seeds(seed: int, n: int) -> list[int]:
 
 
 def _assemble_replay(scenario: Scenario, experts: tuple[Expert, ...], load: RecordedRun, engine: Engine) -> Assembly:
+    from scenarios.runs.replaying import read_replay  # noqa: PLC0415 - see docs/decisions/start.md
+
     duration_s = scenario.file.duration_s
     names, devices = [e.name for e in experts], [e.device for e in experts]
     replay = read_replay(scenario.path(load.path), experts=names, devices=devices, duration_s=duration_s)
@@ -223,11 +226,16 @@ def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
 def _simulated(assembly: Assembly, loads: Sequence[AnyLoad], *, drawn: bool) -> Iterator[Run]:
     """Yield the runs in order; several run in processes beside each other."""
     tasks = (_task(assembly, load, drawn=drawn) for load in loads)
+    if len(loads) == 1:
+        yield next(tasks)()
+        return
+    import joblib  # noqa: PLC0415 - see docs/decisions/start.md
+
     n_jobs = min(MAX_PROCESSES, joblib.cpu_count(), len(loads))
-    yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks)
+    yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(task)() for task in tasks)
 
 
-def _task(assembly: Assembly, load: AnyLoad, *, drawn: bool) -> Any:
+def _task(assembly: Assembly, load: AnyLoad, *, drawn: bool) -> Callable[[], Run]:
     """Return the run to perform, with no more than what it needs: it may travel to another process."""
     file = assembly.file
     surroundings: dict[str, Any] = {
@@ -241,9 +249,10 @@ def _task(assembly: Assembly, load: AnyLoad, *, drawn: bool) -> Any:
     }
     if isinstance(load, Load):
         duration_s = _duration_s(file, load)
-        return joblib.delayed(simulate)(requests=load.requests, legs=load.legs, duration_s=duration_s, **surroundings)
+        return partial(simulate, requests=load.requests, legs=load.legs, duration_s=duration_s, **surroundings)
     assert assembly.routing is not None  # noqa: S101 - a drawn load is routed
-    return joblib.delayed(simulate_visits)(
+    return partial(
+        simulate_visits,
         visits=load.visits,
         pool=assembly.routing.pool,
         rows=assembly.routing.test_rows,
@@ -290,9 +299,20 @@ def _drawn_experts(experts: Sequence[Expert], seed: int) -> tuple[Expert, ...]:
 
 
 def _with_progress(runs: Iterator[Run], n: int, console: Console, *, drawn: bool) -> Iterator[Run]:
+    if not console.is_terminal:
+        yield from runs
+        return
+    from rich.progress import (  # noqa: PLC0415 - see docs/decisions/start.md
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     what = "simulating, with drawn profiles" if drawn else "simulating"
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(runs, total=n)
 
 
@@ -300,6 +320,8 @@ def _request_file(scenario: Scenario, experts: Sequence[Expert]) -> RequestFile 
     load = scenario.file.load
     if not isinstance(load, RequestsFile):
         return None
+    from twin.users.request_file import read_request_file  # noqa: PLC0415 - see docs/decisions/start.md
+
     names = [e.name for e in experts]
     return read_request_file(scenario.path(load.path), experts=names, duration_s=scenario.file.duration_s)
 

@@ -1,0 +1,94 @@
+"""The command line: the gate trained, and evaluated beside the baselines."""
+
+# ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from scenarios.commands import method
+from scenarios.commands.output import AsJson, say
+from scenarios.commands.refusal import bad_input
+
+if TYPE_CHECKING:
+    from moe2.answers import Answers
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(train)
+    app.command("evaluate")(evaluate_)
+
+
+def train(
+    answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and dropout.")] = 0,
+    out: Annotated[Path, typer.Option(help="Checkpoint to write (safetensors).")] = Path("gate.safetensors"),
+    as_json: AsJson = False,
+) -> None:
+    """Train the gate on an answers table; needs the extra `gate`.
+
+    Example: moe2 train --seed 1 --out gate.safetensors
+    """
+    from moe2.gate import write_gate
+    from moe2.training import train_gate
+
+    with bad_input():
+        if not out.absolute().parent.is_dir():
+            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+        table = _answers(answers)
+        bar = Progress(console=Console(stderr=True), transient=True)
+        with bar:
+            task = bar.add_task("training")
+            gate = train_gate(table, seed=seed, progress=lambda n, total: bar.update(task, completed=n, total=total))
+        write_gate(gate, out)
+    line = f"{out}: temperature {gate.temperature:g}, smoothing {gate.smoothing:g}, k {gate.k}, chosen on validation"
+    told = {"file": str(out), "temperature": gate.temperature, "smoothing": gate.smoothing, "k": gate.k}
+    say(told, [line], as_json=as_json)
+
+
+def evaluate_(  # noqa: PLR0917 - the command line's options
+    answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
+    gate: Annotated[str, typer.Option(help='"bundled" or a checkpoint written by `moe2 train`.')] = "bundled",
+    k: Annotated[list[int] | None, typer.Option(help="Experts asked; may be repeated.")] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Also draw accuracy against delay and energy budgets into this folder.")
+    ] = None,
+    scenario: Annotated[str, typer.Option(help="Scenario whose experts give the costs and the curves.")] = "testbed",
+    by_category: Annotated[bool, typer.Option("--by-category", help="Also print the gate by category.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print accuracy, loss and unloaded costs of the gate beside the baselines, on the test split.
+
+    Example: moe2 evaluate --k 1 --k 3 --by-category --curves curves
+    """
+    from moe2.evaluation import evaluate
+    from moe2.gate import bundled_gate, read_gate
+    from scenarios.commands.terminal import print_accuracy, print_categories
+    from scenarios.files.loading import load
+    from scenarios.method.costs import scenario_costs
+
+    with bad_input():
+        chosen, table = bundled_gate() if gate == "bundled" else read_gate(Path(gate)), _answers(answers)
+        found = evaluate(table, chosen, ks=k or (1, 2, 3, 4), costs=scenario_costs(load(scenario, []), table))
+        if curves is not None:
+            curves.mkdir(parents=True, exist_ok=True)
+            method.draw_evaluation(scenario, [], curves)
+    if as_json:
+        print(found.to_json(orient="records", indent=2))
+        return
+    print_accuracy(found[found["category"] == "all"], costs_of=f"the experts of {scenario}")
+    if by_category:
+        print_categories(found)
+
+
+def _answers(name: str) -> Answers:
+    from moe2.answers import bundled_answers, read_answers
+
+    return bundled_answers() if name == "bundled" else read_answers(Path(name))
