@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.markup import escape
 from scenarios.commands.refusal import bad_input
 
 if TYPE_CHECKING:
+    from scenarios.plans.certifying import Certified
     from scenarios.plans.planning import Plan
     from scenarios.plans.proposing import Proposal
 
@@ -42,7 +44,9 @@ def plan_(  # noqa: PLR0917 - the command line's options
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print everything that was tried.")] = False,
 ) -> None:
-    """Find the experts to keep, how many to ask and each device's largest batch: the best answers that hold under load.
+    """Find the experts to keep, how many to ask, and how to set each device: the best answers that hold under load.
+
+    A device takes its largest batch, and starts in its own power mode or one of the power_modes of its experts.
 
     Exit status: 0 the plan holds, 1 none does, 2 bad input, 3 the best is undecided.
 
@@ -80,8 +84,15 @@ def _summary(found: Plan) -> dict[str, Any]:
     def told(proposal: Proposal | None) -> dict[str, Any] | None:
         if proposal is None:
             return None
-        settings = {"max_batch": {e.name: e.max_batch for e in proposal.experts if e.name in proposal.names}}
-        return {"experts": proposal.names, "k": proposal.k, **settings, "value": proposal.value}
+        batches = {e.name: e.max_batch for e in proposal.experts if e.name in proposal.names}
+        modes = found.plant.mode_names(proposal.modes)
+        return {
+            "experts": proposal.names,
+            "k": proposal.k,
+            "max_batch": batches,
+            "power_mode": modes,
+            "value": proposal.value,
+        }
 
     return {
         "status": found.status,
@@ -89,9 +100,18 @@ def _summary(found: Plan) -> dict[str, Any]:
         "verdicts": json.loads(found.verdicts.to_json(orient="records", double_precision=15)),
         "runners_up": [told(p) for p in found.runners_up],
         "better_but_undecided": told(found.doubtful),
+        "certificates": [_certificate(c) for c in found.certificates],
         "runs": found.n_runs,
         "proposals": found.n_proposals,
     }
+
+
+def _certificate(found: Certified) -> dict[str, Any]:
+    best = found.best
+    names = [best.certificate.problem.experts[i] for i in best.subset]
+    told = {"power_mode": found.modes, "status": best.status, "experts": names, "k": found.k if names else None}
+    values = {"value": best.value, "upper_bound": found.upper_bound}
+    return {**told, **{key: value if isfinite(value) else None for key, value in values.items()}}
 
 
 def _print(found: Plan, out: Path, *, verbose: bool) -> None:
@@ -109,13 +129,18 @@ def _print(found: Plan, out: Path, *, verbose: bool) -> None:
         console.print(f"runner-up: {escape(_words(found, proposal))}")
     if found.doubtful is not None:
         console.print(f"better if it holds, but undecided: {escape(_words(found, found.doubtful))}")
+    own, *others = found.certificates
+    anyhow = f", in any modes than {others[-1].upper_bound:.3f}" if others and not others[-1].modes else ""
+    console.print(
+        f"worth {found.best.value:.3f} nats per prompt; proven: without load nothing that fits is worth more than "
+        f"{own.upper_bound:.3f}{' in these power modes' if anyhow else ''}{anyhow}"
+    )
     console.print(f"{found.n_runs} runs of the twin, {found.n_proposals} proposals; {out / 'plan.toml'} runs the plan")
 
 
 def _words(found: Plan, proposal: Proposal) -> str:
-    settings = proposal.settings(found.given)
-    told = "".join(f"; max_batch = {batch} at {name}" for name, batch in settings.items())
-    return f"k = {proposal.k}, {', '.join(proposal.names)}{told}"
+    settings = "; ".join(["", *proposal.set_otherwise(found.plant.given)])
+    return f"k = {proposal.k}, {', '.join(proposal.names)}{settings}"
 
 
 def _print_tried(found: Plan, console: Console) -> None:

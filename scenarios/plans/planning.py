@@ -17,7 +17,10 @@ import pandas as pd
 from rich.console import Console
 
 from scenarios.files.loading import Scenario, load
-from scenarios.files.schema import Verdicts
+from scenarios.files.schema import ExpertSpec, Verdicts
+from scenarios.plans.certifying import Certified, certify
+from scenarios.plans.modes import Mode
+from scenarios.plans.plant import Plant
 from scenarios.plans.proposing import Proposal, proposals
 from scenarios.runs.replicating import assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
@@ -46,7 +49,8 @@ class Plan:
     tried: pd.DataFrame  # k, experts, settings, value, status, why
     n_runs: int
     n_proposals: int
-    given: tuple[Expert, ...]  # the scenario's experts as it sets them
+    plant: Plant  # what could be set
+    certificates: tuple[Certified, ...]  # without load: in the plan's modes and those of the runner-ups; in any
 
     @property
     def chosen(self) -> Scenario | None:
@@ -114,7 +118,8 @@ def plan(
         tried=pd.DataFrame(search.tried, columns=list(TRIED)),
         n_runs=search.n_runs,
         n_proposals=len(search.queue),
-        given=search.given,
+        plant=search.plant,
+        certificates=search.certificates([p for p, _ in found[:3]]),
     )
 
 
@@ -124,12 +129,15 @@ TRIED = ("k", "experts", "settings", "value", "status", "why")
 def planned(scenario: Scenario, proposal: Proposal) -> Scenario:
     """Return a scenario with a proposal's experts, k and settings written into it."""
     file = scenario.file
-    set_to = {e.name: e.max_batch for e in proposal.experts}
     router = file.router.model_copy(update={"subset": proposal.names, "k": proposal.k})
-    experts = [
-        e.model_copy(update={"max_batch": set_to[e.name]}) if e.name in proposal.names else e for e in file.experts
-    ]
+    settings = {proposal.experts[i].name: proposal.experts[i] for i in proposal.subset}
+    experts = [_set(e, settings[e.name], proposal.modes[e.device]) if e.name in settings else e for e in file.experts]
     return replace(scenario, file=file.model_copy(update={"router": router, "experts": experts}))
+
+
+def _set(spec: ExpertSpec, expert: Expert, mode: Mode) -> ExpertSpec:
+    profile = spec.profile if mode is None else spec.power_modes[mode]
+    return spec.model_copy(update={"max_batch": expert.max_batch, "profile": profile})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,7 +145,8 @@ class _Search:
     """The queue of proposals, the runs spent, and what the refuted ones rule out."""
 
     scenario: Scenario
-    given: tuple[Expert, ...]
+    plant: Plant
+    ks: Sequence[int]
     queue: list[Proposal]
     max_runs: int
     console: Console
@@ -167,10 +176,12 @@ class _Search:
             raise ValueError(
                 f"k = {wrong[0]}: must be between 1 and the {len(whole.all_experts)} experts of the scenario"
             )
+        plant = Plant.of(whole, max_batches)
         return cls(
             scenario=scenario,
-            given=whole.all_experts,
-            queue=proposals(whole, ks, max_batches),
+            plant=plant,
+            ks=ks,
+            queue=proposals(plant, ks),
             max_runs=max_runs,
             console=console,
             n_runs=0,
@@ -178,6 +189,15 @@ class _Search:
             looked_at=[],
             tried=[],
         )
+
+    def certificates(self, plans: Sequence[Proposal]) -> tuple[Certified, ...]:
+        """Return what fits best without load in the modes of each plan, and where there is a choice in any modes."""
+        if not plans:
+            return ()
+        modes = {frozenset(p.modes.items()): p.modes for p in plans}
+        found = [certify(self.plant, at, self.ks) for at in modes.values()]
+        choice = any(len(names) > 1 for names in self.plant.modes.values())
+        return (*found, *([certify(self.plant, None, self.ks)] if choice else []))
 
     def verdict(self, proposal: Proposal) -> tuple[Status, Result | None]:
         """Return a proposal's verdict: from one that it is worse than, a quick look, or the whole verdict."""
@@ -215,13 +235,8 @@ class _Search:
             return simulate_until_decided(assembly, draw(assembly), Console(quiet=True))
 
     def _note(self, proposal: Proposal, status: str, why: str) -> None:
-        experts, settings = ", ".join(proposal.names), set_otherwise(proposal, self.given)
+        experts, settings = ", ".join(proposal.names), ", ".join(proposal.set_otherwise(self.plant.given))
         self.tried.append((proposal.k, experts, settings, proposal.value, status, why))
-
-
-def set_otherwise(proposal: Proposal, given: Sequence[Expert]) -> str:
-    """Return in words which devices a proposal sets otherwise than given."""
-    return ", ".join(f"{name}: max_batch = {batch}" for name, batch in proposal.settings(given).items())
 
 
 def _no_better(proposal: Proposal, part: Proposal) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf, sqrt
+from math import expm1, inf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,14 @@ class Predicted:
         slower: how many times longer a leg is served than alone, since it shares iterations.
         wait_s: seconds that a leg waits for a slot.
         thrift: joules of a leg over those of a lone leg; 1 where they are not known.
+        idle: share of the time that no iteration runs.
     """
 
     busy: float
     slower: float
     wait_s: float
     thrift: float
+    idle: float
 
 
 def alternatives(expert: Expert, max_batches: Sequence[int] | None) -> tuple[Expert, ...]:
@@ -48,7 +50,8 @@ def alternatives(expert: Expert, max_batches: Sequence[int] | None) -> tuple[Exp
 
     The largest batches to choose from are those named, else half, twice and four times its own.
     """
-    if expert.profile.seconds.per_sequence is None:
+    profiles = (expert.profile, *expert.power_modes.values())  # of every mode that it may be switched to
+    if any(profile.seconds.per_sequence is None for profile in profiles):
         return (expert,)
     wanted = [max(1, round(f * expert.max_batch)) for f in FACTORS] if max_batches is None else max_batches
     fitting = sorted({b for b in wanted if b != expert.max_batch and b <= expert.kv_capacity_tokens})
@@ -60,18 +63,19 @@ def predict(expert: Expert, legs: Legs) -> Predicted:
 
     The server works off b requests in b prefills and, side by side, their decode iterations; so it is busy
     λ (p + o D(b) / b), with p the mean prefill, o the mean number of iterations and D(b) the length of one. The
-    number B in service follows from Little's law, and the wait from Sakasegawa's approximation for b servers,
+    number B in service while there are any follows from Little's law, N = λ s(B), and, as if every leg had a server of
+    its own, from B = N / (1 - e^-N). The wait is Sakasegawa's approximation for b servers,
     s / b · ρ^(√(2(b + 1)) - 1) / (1 - ρ) (Annals of the Institute of Statistical Mathematics 29, 1977), exact for
     b = 1 and exponential service. It proposes what to try; the twin has the last word.
     """
     if legs.per_s == 0 or not len(legs.prompt_tokens):
-        return Predicted(busy=0.0, slower=1.0, wait_s=0.0, thrift=1.0)
+        return Predicted(busy=0.0, slower=1.0, wait_s=0.0, thrift=1.0, idle=1.0)
     size = float((legs.prompt_tokens + legs.output_tokens).mean())
     b = max(1, min(expert.max_batch, int(expert.kv_capacity_tokens / size)))
     seconds, joules = _Means.of(expert.profile.seconds, legs), _Means.of(expert.profile.joules, legs)
     busy = legs.per_s * seconds.shared(b)
     if busy >= 1:
-        return Predicted(busy=busy, slower=inf, wait_s=inf, thrift=joules.shared(b) / joules.shared(1))
+        return Predicted(busy=busy, slower=inf, wait_s=inf, thrift=joules.shared(b) / joules.shared(1), idle=0.0)
     running = _running(seconds, legs.per_s, b)
     served_s = _served_s(seconds, legs.per_s, running)
     return Predicted(
@@ -79,6 +83,7 @@ def predict(expert: Expert, legs: Legs) -> Predicted:
         slower=served_s / seconds.shared(1),
         wait_s=served_s / b * busy ** (sqrt(2 * (b + 1)) - 1) / (1 - busy),
         thrift=joules.shared(running) / joules.shared(1),
+        idle=max(0.0, 1 - legs.per_s * seconds.shared(running)),
     )
 
 
@@ -118,9 +123,10 @@ def _served_s(seconds: _Means, per_s: float, n_running: float) -> float:
 
 
 def _running(seconds: _Means, per_s: float, b: int) -> float:
-    """Return the mean number of legs in service while there are any, by Little's law, between 1 and b."""
+    """Return the mean number of legs in service while there are any, between 1 and b."""
     low, high = 1.0, float(b)
     for _ in range(30 if b > 1 else 0):
         middle = (low + high) / 2
-        low, high = (middle, high) if per_s * _served_s(seconds, per_s, middle) > middle else (low, middle)
+        present = per_s * _served_s(seconds, per_s, middle)
+        low, high = (middle, high) if present > -middle * expm1(-present) else (low, middle)
     return (low + high) / 2

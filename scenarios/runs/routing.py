@@ -22,7 +22,7 @@ from scenarios.runs.inputs import answers_at, gate_at
 from twin.servers.expert import Expert
 from twin.users.prompts import PromptPool
 
-__all__ = ["Routing", "build_routing", "unloaded"]
+__all__ = ["Routing", "build_routing", "idle_joules", "unloaded"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def _problem(
         category=np.searchsorted(categories, here.category),
         delay_budget_s=np.array([_delay_budget_s(file, c) for c in categories]),
         energy_budget_j=file.budgets.energy_j_per_request,
-        idle_j_per_request=np.array([_idle_w(e) / requests_per_s for e in experts]),
+        idle_j_per_request=idle_joules(experts, requests_per_s),
         k=file.router.k,
     )
 
@@ -144,8 +144,9 @@ def _leg_j(expert: Expert, prompt: NDArray[np.int64], output: NDArray[np.int64])
     return np.full(len(prompt), np.nan) if joules is None else joules.leg_of(prompt, output)
 
 
-def _idle_w(expert: Expert) -> float:
-    return float("nan") if expert.profile.idle_w is None else expert.profile.idle_w
+def idle_joules(experts: Sequence[Expert], requests_per_s: float) -> NDArray[np.float64]:
+    """Return the idle joules of each expert per planned request; NaN where its idle power is not known."""
+    return np.array([np.nan if e.profile.idle_w is None else e.profile.idle_w for e in experts]) / requests_per_s
 
 
 def _delay_budget_s(file: ScenarioFile, category: str) -> float:

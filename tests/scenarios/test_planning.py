@@ -1,7 +1,9 @@
 """Laws of planning."""
 
 import itertools
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +12,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
+from calibration.profile import find_profile, write_profile
+from moe2.certificate import verify
+from moe2.selection.objective import Scorer
 from scenarios.cli import app
 from scenarios.files.loading import load
+from scenarios.plans.modes import modes_of
 from scenarios.plans.planning import plan, planned
+from scenarios.plans.plant import Plant
 from scenarios.plans.proposing import proposals
 from scenarios.plans.settings import Legs, predict
 from scenarios.runs.replicating import assemble, draw_loads
@@ -46,7 +53,7 @@ def holds(scenario):
 
 def test_the_plan_is_the_best_of_all_that_hold(small):
     """On a small instance the plan is what running every subset and k finds, in fewer runs."""
-    everything = proposals(assemble(small), (1, 2, 3), tuned=False)
+    everything = proposals(Plant.of(assemble(small), tuned=False), (1, 2, 3))
     holding = [p for p in everything if holds(planned(small, p))]
     found = plan(small, ks=(1, 2, 3))
     assert found.n_runs <= 40
@@ -55,39 +62,103 @@ def test_the_plan_is_the_best_of_all_that_hold(small):
     assert found.best.value >= holding[0].value - 1e-3  # a further expert must be worth a run
 
 
+PAIR = ["llama-3.1-8b-instruct@rtx4090-a", "phi-3-mini-4k-instruct@rtx4090-b"]
+
+
+def write_eco(folder, name):
+    """Write a bundled profile as a power mode would change it, 1.4 times the seconds for less power; return its file.
+
+    The factors are the test's own.
+    """
+    fast = find_profile(name, folder)
+    seconds, (base_j, *per_j) = fast.seconds, fast.decode_j
+    eco = replace(
+        fast,
+        name=f"eco/{fast.model}",
+        power_mode="eco",
+        seconds=replace(
+            seconds,
+            prefill=tuple(1.4 * s for s in seconds.prefill),
+            base=1.4 * seconds.base,
+            per_sequence=1.4 * seconds.per_sequence,
+            per_context_token=1.4 * seconds.per_context_token,
+        ),
+        prefill_j=tuple(0.6 * j for j in fast.prefill_j),
+        decode_j=(0.6 * base_j, *(0.6 * j for j in per_j)),
+        idle_w=0.5 * fast.idle_w,
+    )
+    write_profile(eco, folder / f"{fast.model}.json")
+    return f"{fast.model}.json"
+
+
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory):
-    """Return a scenario of two 4090s that serve one request at a time, under more load than they can serve so."""
-    pair = ["llama-3.1-8b-instruct@rtx4090-a", "phi-3-mini-4k-instruct@rtx4090-b"]
-    dropped = [e.name for e in load("testbed").file.experts if e.name not in pair]
-    path = tmp_path_factory.mktemp("plan") / "busy.toml"
-    path.write_text(f'extends = "testbed"\nwithout = {dropped}\nname = "busy"\n')
-    changes = ["duration_s=400.0", "warmup_s=40.0", "replications=4", "verdicts.max_replications=4"]
-    changes += ["verdicts.inputs=nominal", "load.requests_per_s=0.6", "budgets.delay_s=40.0"]
-    changes += ["experts[0].max_batch=1", "experts[1].max_batch=1"]
-    return load(path, changes)
+    """Return a scenario of two 4090s that serve one request at a time, under more load than they can serve so.
 
-
-def test_the_plan_sets_the_batches_that_the_best_needs(busy):
-    """Of every subset, k and pair of largest batches run, none that holds answers better than the plan.
-
-    As given, with one request at a time, the plan's subset and k do not hold.
+    Each may start in a mode that saves energy; the budget is too tight for both as they are.
     """
-    whole = assemble(
-        load(busy, ['router.subset=["llama-3.1-8b-instruct@rtx4090-a", "phi-3-mini-4k-instruct@rtx4090-b"]'])
-    )
-    values = {(p.subset, p.k): p for p in proposals(whole, (1, 2), (1, 8))}
+    dropped = [e.name for e in load("testbed").file.experts if e.name not in PAIR]
+    folder = tmp_path_factory.mktemp("plan")
+    (folder / "busy.toml").write_text(f'extends = "testbed"\nwithout = {dropped}\nname = "busy"\n')
+    changes = ["duration_s=800.0", "warmup_s=40.0", "replications=4", "verdicts.max_replications=4"]
+    changes += ["verdicts.inputs=nominal", "load.requests_per_s=0.6", "budgets.delay_s=30.0"]
+    changes += ["budgets.energy_j_per_request=720.0", "experts[0].max_batch=1", "experts[1].max_batch=1"]
+    for i, expert in enumerate(load(folder / "busy.toml").file.experts):
+        changes.append(f'experts[{i}].power_modes={{eco = "{write_eco(folder, expert.profile)}"}}')
+    return load(folder / "busy.toml", changes)
+
+
+def test_the_plan_sets_the_batches_and_modes_that_the_best_needs(busy):
+    """Of every subset, k, pair of largest batches and pair of power modes run, none that holds is worth more.
+
+    As given, with one request at a time, the plan's subset and k do not hold; nor in the modes as given. The
+    certificates hold, and nothing that fits without load is worth more in the plan's modes than in any.
+    """
+    plant = Plant.of(assemble(load(busy, [f"router.subset={json.dumps(PAIR)}"])), (1, 8))
     best = -np.inf
-    for p, (a, b) in itertools.product(values.values(), itertools.product((1, 8), repeat=2)):
-        experts = tuple(replace(e, max_batch=size) for e, size in zip(p.experts, (a, b), strict=True))
-        if p.value > best and holds(planned(busy, replace(p, experts=experts))):
-            best = p.value
+    for subset, k in (((0,), 1), ((1,), 1), ((0, 1), 1), ((0, 1), 2)):
+        scorer = Scorer.of(replace(plant.problem, k=k), "fused")
+        for batches, modes in itertools.product(
+            itertools.product((1, 8), repeat=2), itertools.product((None, "eco"), repeat=2)
+        ):
+            if scorer.fused(subset) <= best or any((batches[i], modes[i]) != (1, None) for i in {0, 1} - {*subset}):
+                continue
+            experts = [replace(e, max_batch=b) for e, b in zip(plant.given, batches, strict=True)]
+            asked = SimpleNamespace(
+                experts=experts,
+                modes=dict(zip([e.device for e in experts], modes, strict=True)),
+                subset=subset,
+                names=[PAIR[i] for i in subset],
+                k=k,
+            )
+            if holds(planned(busy, asked)):
+                best = scorer.fused(subset)
     found = plan(busy, ks=(1, 2), max_batches=(1, 8))
     assert found.status == "holds"
     assert found.n_runs <= 40
     assert found.best.value >= best - 1e-3
-    assert set(found.best.settings(whole.all_experts).values()) == {8}
-    assert not holds(planned(busy, replace(found.best, experts=whole.all_experts)))
+    assert set(found.best.max_batches(plant.given).values()) == {8}
+    assert found.best.modes == {"rtx4090-a": None, "rtx4090-b": "eco"}
+    assert [e.profile.endswith(".json") for e in found.chosen.file.experts] == [False, True]
+    for one in (replace(found.best, experts=plant.given), replace(found.best, modes=dict.fromkeys(found.best.modes))):
+        assert not holds(planned(busy, one))
+    *own, anyhow = found.certificates
+    assert own[0].modes == {"rtx4090-a": plant.given[0].profile.power_mode, "rtx4090-b": "eco"}
+    assert own[0].upper_bound <= anyhow.upper_bound + 1e-12
+    for certified in found.certificates:
+        for selection in certified.selections.values():
+            verify(selection.certificate)
+
+
+def test_devices_share_a_mode_and_keep_what_the_scenario_switches(busy):
+    """A mode is a device's: of two experts on one both need a profile of it. One that is switched has no choice."""
+    a, b = assemble(busy).all_experts
+    assert modes_of([a, b], ()) == {"rtx4090-a": (None, "eco"), "rtx4090-b": (None, "eco")}
+    both = [replace(e, device="one") for e in (a, b)]
+    assert modes_of(both, ()) == {"one": (None, "eco")}
+    assert modes_of([both[0], replace(both[1], power_modes={})], ()) == {"one": (None,)}
+    assert modes_of([a, b], {"rtx4090-b"})["rtx4090-b"] == (None,)
+    assert modes_of([replace(a, power_modes={"same": a.profile})], ()) == {"rtx4090-a": (None,)}
 
 
 @given(rate=st.floats(0.001, 2.0), prompt=st.integers(10, 2000), output=st.integers(2, 500), batch=st.integers(1, 32))
@@ -123,12 +194,12 @@ def test_proposals_fit_without_load_and_come_best_first(small):
     """Values fall; no proposal keeps an expert busy all the time, exceeds the energy, or keeps one never asked."""
     whole = assemble(small)
     problem = whole.routing.problem
-    found = proposals(whole, (1, 2, 3))
+    found = proposals(Plant.of(whole), (1, 2, 3))
     assert np.all(np.diff([p.value for p in found]) <= 0)
     for p in found:
         assert 0 < p.busy[list(p.subset)].min() <= p.busy.max() < 1
-        assert p.energy_j <= problem.energy_budget_j
-    heavier = proposals(replace(whole, requests_per_s=200 * whole.requests_per_s), (1, 2, 3))
+        assert p.energy_j <= 1.05 * problem.energy_budget_j
+    heavier = proposals(Plant.of(replace(whole, requests_per_s=200 * whole.requests_per_s)), (1, 2, 3))
     assert {(p.subset, p.k) for p in heavier} < {(p.subset, p.k) for p in found}
 
 
@@ -138,6 +209,9 @@ def test_the_command_writes_a_scenario_that_runs_the_plan(small, tmp_path):
     found = CliRunner().invoke(app, ["plan", small.source, "--out", str(out), "--k", "1", *changes()])
     assert found.exit_code in {0, 3}, found.output
     assert load(out / "plan.toml").file.router.k == 1
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["best"]["power_mode"] == {}  # no device of this scenario has a choice
+    assert summary["certificates"][0]["upper_bound"] >= summary["certificates"][0]["value"]
     assert CliRunner().invoke(app, ["plan", "testbad", "--out", str(tmp_path / "x")]).exit_code == 2
 
 
