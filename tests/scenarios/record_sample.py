@@ -12,7 +12,7 @@ PROFILE = {
 }  # fmt: skip
 
 
-def write_sample(folder, rows, addresses, *, duration_s=2.0, more="", timeout_s=60.0):
+def write_sample(folder, rows, addresses, *, more="", timeout_s=60.0):
     """Write scenario.toml, requests.csv, bench.json and endpoints.toml; return the paths of scenario and endpoints.
 
     `rows` are (arrived_s, prompt_tokens, output_tokens, experts joined by |); experts are named by their address's key.
@@ -28,7 +28,7 @@ def write_sample(folder, rows, addresses, *, duration_s=2.0, more="", timeout_s=
         for name in addresses
     )
     load = '[load]\nprocess = "requests"\npath = "requests.csv"\n'
-    head = f'name = "sample"\nduration_s = {duration_s}\ndrain_cap_s = 30.0\n'
+    head = f'name = "sample"\nduration_s = {max(row[0] for row in rows) + 0.1:.3f}\ndrain_cap_s = 60.0\n'
     (folder / "scenario.toml").write_text(f"{head}{load}{experts}{more}")
     endpoints = "".join(
         f'[[endpoints]]\nexpert = "{name}"\nurl = "{url}"\ntimeout_s = {timeout_s}\n' for name, url in addresses.items()

@@ -61,7 +61,7 @@ def check_laws(tables):
     assert (devices["utilisation"] == devices["busy_s"] / (devices["busy_s"] + devices["idle_s"])).all()
 
 
-ROWS = [(0.05 * i, 20 + i, 8, "a|b" if i % 2 else "a") for i in range(20)]
+ROWS = [(0.02 * i, 20 + i, 8, "a|b" if i % 2 else "a") for i in range(20)]
 
 
 def test_a_recording_has_the_requests_of_the_run(tmp_path):
@@ -104,9 +104,9 @@ def test_arrivals_do_not_wait_for_slow_servers(tmp_path):
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_server_that_goes_wrong_leaves_a_reason(tmp_path, wrong):
     """Of two servers one goes wrong on its third to fifth legs: those fail, or are rejected, and nothing else is."""
-    told = {"stall": "stalled: nothing came for 0.5 s", "http 400": "http 400: out of memory", "cut": "cut: "}
-    with testbed_server(does=lambda n: wrong if 4 <= n <= 6 else "") as a, testbed_server() as b:
-        patience_s = 0.5 if wrong == "stall" else 60.0  # no leg fails for a busy machine alone
+    told = {"stall": "stalled: nothing came for 2 s", "http 400": "http 400: out of memory", "cut": "cut: "}
+    with testbed_server(does=lambda P: wrong if 22 <= P <= 24 else "") as a, testbed_server() as b:
+        patience_s = 2.0 if wrong == "stall" else 60.0  # no leg fails for a busy machine alone
         addresses = {"a": a.address, "b": b.address}
         scenario, endpoints = write_sample(tmp_path / "in", ROWS, addresses, timeout_s=patience_s)
         tables = record(scenario, endpoints, tmp_path / "out")
@@ -127,9 +127,9 @@ def test_a_server_that_goes_wrong_leaves_a_reason(tmp_path, wrong):
 def test_a_server_killed_in_the_middle(tmp_path):
     """What a dead server has not finished fails, by a cut or a refused connection; the other goes on."""
     with testbed_server(token_s=0.02) as a, testbed_server() as b:
-        rows = [(0.05 * i, 20, 8, "a" if i % 2 else "b") for i in range(40)]
+        rows = [(0.05 * i, 20 + i, 8, "a" if i % 2 else "b") for i in range(40)]
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address, "b": b.address})
-        a.does = lambda n: "killed" if n == 10 else ""
+        a.does = lambda P: "killed" if P == 20 + 17 else ""  # its ninth leg
         tables = record(scenario, endpoints, tmp_path / "out")
     check_laws(tables)
     legs = tables["legs"]
@@ -140,20 +140,18 @@ def test_a_server_killed_in_the_middle(tmp_path):
     assert dead["reason"].str.startswith("unreachable").sum() >= 10
 
 
-@pytest.mark.parametrize("wrong", ["killed", "stall", "garbage"])
+@pytest.mark.parametrize("wrong", ["ended", "stall", "garbage"])
 def test_the_twin_with_the_same_fault_counts_the_same(tmp_path, wrong):
-    """A server that dies, stalls or answers garbage from its 11th leg (to its 15th): the twin's crash loses those."""
-    rows = [(0.1 * i, 20, 4, "a|b" if i % 2 else "a") for i in range(20)]
-    upto = 19 if wrong == "killed" else 14
-    with testbed_server() as a, testbed_server() as b:
-        bad = range(12, upto + 3)  # the first is the warm-up
-        a.does = lambda n: wrong if n in bad else ""
+    """A server that ends, stalls or answers garbage from its 11th leg (to its 15th): the twin's crash loses those."""
+    rows = [(0.1 * i, 20 + i, 4, "a|b" if i % 2 else "a") for i in range(20)]
+    upto = 19 if wrong == "ended" else 14
+    with testbed_server(does=lambda P: wrong if 20 + 10 <= P <= 20 + upto else "") as a, testbed_server() as b:
         patience_s = 4.0 if wrong == "stall" else 60.0
         addresses = {"a": a.address, "b": b.address}
         scenario, endpoints = write_sample(tmp_path / "in", rows, addresses, timeout_s=patience_s)
         tables = record(scenario, endpoints, tmp_path / "out")
     check_laws(tables)
-    repaired = "" if wrong == "killed" else f", repaired_s={0.1 * upto + 0.05}"
+    repaired = "" if wrong == "ended" else f", repaired_s={0.1 * upto + 0.05}"
     crash = f'faults.crashes=[{{device="device of a", at_s=0.95{repaired}}}]'
     run = moe2("run", scenario, "--set", crash, "--out", tmp_path / "twin", "--no-report")
     assert run.exit_code in {0, 1, 3}, run.output
@@ -166,10 +164,10 @@ def test_the_twin_with_the_same_fault_counts_the_same(tmp_path, wrong):
 
 def test_a_leg_that_failed_is_tried_again(tmp_path):
     """A server that fails each request when it first comes, and a gateway that tries twice: two rows each, served."""
-    rows = [(0.05 * i, 20, 4, "a") for i in range(12)]
+    rows = [(0.02 * i, 20, 4, "a") for i in range(12)]
     gateway = "[gateway]\nmax_attempts = 2\nbackoff_s = 0.01\n"
     with testbed_server() as a:
-        a.does = lambda n: "http 500" if n > 1 and a.asked.count(a.asked[-1]) == 1 else ""
+        a.does = lambda P: "http 500" if P == 20 and a.asked.count(a.asked[-1]) == 1 else ""
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address}, more=gateway)
         tables = record(scenario, endpoints, tmp_path / "out")
         n_asked = len(a.asked) - 1
@@ -185,10 +183,10 @@ def test_a_leg_that_failed_is_tried_again(tmp_path):
 
 def test_a_leg_that_takes_too_long_is_given_up_as_in_the_twin(tmp_path):
     """A server that stalls for good, and a gateway that waits three seconds: a slow twin counts the same."""
-    rows = [(0.1 * i, 20, 4, "a|b" if i % 2 else "a") for i in range(20)]
-    with testbed_server(does=lambda n: "stall" if n >= 12 else "") as a, testbed_server() as b:
-        gateway = "[gateway]\ntimeout_s = 3.0\n"
-        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address, "b": b.address}, more=gateway)
+    rows = [(0.1 * i, 20 + i, 4, "a|b" if i % 2 else "a") for i in range(20)]
+    with testbed_server(does=lambda P: "stall" if P >= 20 + 10 else "") as a, testbed_server() as b:
+        gateway, addresses = "[gateway]\ntimeout_s = 3.0\n", {"a": a.address, "b": b.address}
+        scenario, endpoints = write_sample(tmp_path / "in", rows, addresses, more=gateway, timeout_s=6.0)
         tables = record(scenario, endpoints, tmp_path / "out")
     check_laws(tables)
     slow = 'faults.slow_downs=[{device="device of a", at_s=0.95, factor=1000.0}]'
@@ -201,8 +199,8 @@ def test_a_leg_that_takes_too_long_is_given_up_as_in_the_twin(tmp_path):
 
 def test_a_quorum_suffices(tmp_path):
     """One answer of two suffices: a request is served at the first, also where the other expert is down."""
-    rows = [(0.05 * i, 20, 4, "a|b") for i in range(10)]
-    with testbed_server() as a, testbed_server(does=lambda n: "http 500" if n > 1 else "") as b:
+    rows = [(0.02 * i, 20, 4, "a|b") for i in range(10)]
+    with testbed_server() as a, testbed_server(does=lambda P: "http 500" if P == 20 else "") as b:
         gateway = "[gateway]\nquorum = 1\n"
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address, "b": b.address}, more=gateway)
         tables = record(scenario, endpoints, tmp_path / "out")
@@ -214,15 +212,18 @@ def test_a_quorum_suffices(tmp_path):
 
 
 def test_more_requests_than_the_gateway_admits_are_rejected(tmp_path):
-    """Of ten at once the gateway admits three: the others are rejected, and no server hears of them."""
+    """Whoever comes while three are under way is rejected, and no server hears of it; so are most of ten at once."""
     rows = [(0.1 + 0.001 * i, 8, 2, "a") for i in range(10)]
-    with testbed_server(holds=4, token_s=0.2) as a:
+    with testbed_server(holds=4, token_s=0.3) as a:
         gateway = "[gateway]\nadmission_limit = 3\n"
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address}, more=gateway)
         tables = record(scenario, endpoints, tmp_path / "out")
         n_asked = len(a.asked) - 1
-    assert tables["requests"]["status"].to_list() == ["served"] * 3 + ["rejected"] * 7
-    assert len(tables["legs"]) == n_asked == 3
+    status = tables["requests"]["status"]
+    assert status.to_list()[:4] == ["served"] * 3 + ["rejected"]
+    assert set(status[4:]) <= {"served", "rejected"}  # served where the machine was busy for longer than the three took
+    assert len(tables["legs"]) == n_asked == (status == "served").sum()
+    assert a.most_open == 3
 
 
 def started(tmp_path, scenario, endpoints, n_ended):
@@ -244,7 +245,7 @@ SLOW_ROWS = [(0.02 * i, 8, 40 if i % 3 else 4, "a") for i in range(400)]
 def test_a_killed_recording_keeps_what_ended(tmp_path):
     """SIGKILL: the journal reads; --resume makes tables of it: what ended is served, what was sent is unfinished."""
     with testbed_server(token_s=0.02) as a:
-        scenario, endpoints = write_sample(tmp_path / "in", SLOW_ROWS, {"a": a.address}, duration_s=9.0)
+        scenario, endpoints = write_sample(tmp_path / "in", SLOW_ROWS, {"a": a.address})
         child = started(tmp_path, scenario, endpoints, 20)
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -271,10 +272,10 @@ def test_a_killed_recording_keeps_what_ended(tmp_path):
 def test_ctrl_c_writes_what_there_is(tmp_path):
     """SIGINT: the tables are written at once, with what was under way unfinished, and what had not come left out."""
     with testbed_server(token_s=0.02) as a:
-        scenario, endpoints = write_sample(tmp_path / "in", SLOW_ROWS, {"a": a.address}, duration_s=9.0)
+        scenario, endpoints = write_sample(tmp_path / "in", SLOW_ROWS, {"a": a.address})
         child = started(tmp_path, scenario, endpoints, 20)
         child.send_signal(signal.SIGINT)
-        assert child.wait(30) == 0
+        assert child.wait(60) == 0
         child.stdout.close()
     tables = {name: pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
     check_laws(tables)
@@ -323,7 +324,7 @@ class NoScope(SteadyMeter):
 
 def test_a_report_says_that_it_was_recorded(tmp_path):
     """The page of a recording, and the one drawn again from its folder, say what was real, and how to record again."""
-    rows = [(0.05 * i, 8, 4, "a") for i in range(20)]
+    rows = [(0.02 * i, 8, 4, "a") for i in range(20)]
     with testbed_server() as a:
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address})
         found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out", "--json")
@@ -347,7 +348,7 @@ def test_two_real_servers_serve_what_they_are_sent(tmp_path):
     ):
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a, "b": b})
         tables = record(scenario, endpoints, tmp_path / "out")
-        served = [httpx.get(f"{address}/metrics", timeout=10.0).text for address in (a, b)]
+        served = [httpx.get(f"{address}/metrics", timeout=60.0).text for address in (a, b)]
     check_laws(tables)
     legs, devices = tables["legs"], tables["devices"]
     assert (legs["status"] == "served").all()
@@ -425,7 +426,7 @@ FLAWS = {
     "key urll is not known (did you mean 'url'?)": lambda text: text.replace("url", "urll"),
     "no expert 'bb' (did you mean 'b'?)": lambda text: text.replace('"b"', '"bb"'),
     "key meter = 'volt': must be one of": lambda text: text + 'meter = "volt"\n',
-    "key timeout_s = 0": lambda text: text.replace("5.0", "0"),
+    "key timeout_s = 0": lambda text: text.replace("60.0", "0"),
     "key url = 'ftp": lambda text: text.replace("http", "ftp"),
     "the environment has no variable NO_SUCH_KEY": lambda text: text + 'key_variable = "NO_SUCH_KEY"\n',
     "has an endpoint already": lambda text: text.replace('"b"', '"a"'),

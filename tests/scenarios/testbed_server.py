@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
 
-# "killed" is one more: it takes the whole server away.
+# Two more take the whole server away: "killed" at once, "ended" once it has answered all that came before.
 WRONG = ("http 500", "http 400", "stall", "cut", "garbage", "cached")
 
 
 class TestbedServer:
-    """Serves each request on its own, a token every `token_s`; `does` names what request n does wrong, '' nothing.
+    """Serves each request on its own, a token every `token_s`.
+
+    `does` names what it does wrong with a prompt of so many tokens, '' for nothing; a warm-up has 16.
 
     `asked` has the body of every request for completion that came; all but the first, a warm-up, wait
     until `holds` have come. Text comes in events of `chunk` tokens.
@@ -21,7 +23,7 @@ class TestbedServer:
 
     def __init__(self, *, token_s=0.001, does=lambda _: "", holds=0, chunk=1):
         self.token_s, self.does, self.holds, self.chunk = token_s, does, holds, chunk
-        self.asked, self.heads, self.n_open, self.most_open = [], [], 0, 0
+        self.asked, self.heads, self.n_open, self.most_open, self.n_ending = [], [], 0, 0, 0
         self.loop = asyncio.new_event_loop()
         self.server = self.loop.run_until_complete(asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=1000))
         self.address = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
@@ -37,6 +39,9 @@ class TestbedServer:
             writer.transport.abort()
 
     async def _connected(self, reader, writer):
+        if not self.server.is_serving():  # it died between the kernel's welcome and this one
+            writer.transport.abort()
+            return
         self.writers.add(writer)
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._answer(reader, writer)
@@ -58,12 +63,17 @@ class TestbedServer:
         self.n_open += 1
         self.most_open = max(self.most_open, self.n_open)
         try:
-            await self._complete(writer, body, self.does(len(self.asked)))
+            await self._complete(writer, body, self.does(_prompt_tokens(body)))
         finally:
             self.n_open -= 1
 
     async def _complete(self, writer, body, wrong):
-        if wrong == "killed":
+        if wrong == "ended":
+            self.server.close()
+            self.n_ending += 1
+            while self.n_open > self.n_ending:
+                await asyncio.sleep(0.005)
+        if wrong in {"killed", "ended"}:
             await self._die()
         if wrong.startswith("http"):
             _reply(writer, int(wrong[5:]), "out of memory")
@@ -80,13 +90,16 @@ class TestbedServer:
                 writer.write(b"data: {not json\n\n")
             if wrong == "cut" and n == 1:
                 return
-        prompt = body["prompt"] if isinstance(body["prompt"], list) else body["prompt"].split()
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": body["max_tokens"]}
+        usage = {"prompt_tokens": _prompt_tokens(body), "completion_tokens": body["max_tokens"]}
         usage["prompt_tokens_details"] = {"cached_tokens": 3 * (wrong == "cached")}
         timings = {"prompt_ms": 1000 * self.token_s}
         _event(writer, choices=[{"text": "", "finish_reason": "length"}], usage=usage, timings=timings)
         writer.write(b"data: [DONE]\n\n")
         await writer.drain()
+
+
+def _prompt_tokens(body):
+    return len(body["prompt"] if isinstance(body["prompt"], list) else body["prompt"].split())
 
 
 def _reply(writer, status, text):
