@@ -106,16 +106,18 @@ def fit_sessions(
     model: str | None = None,
     quantization: str | None = None,
     tiles: bool = False,
+    token_budget: int | None = None,
 ) -> Profile:
     """Return the profile of sessions, named by device, model and label (a sweep has several of one quantisation).
 
-    What is given stands for what the recording tells; bf16 where neither tells a quantisation.
+    What is given stands for what the recording tells; bf16 where neither tells a quantisation. `tiles` is for servers
+    that prefill prompts alone, `token_budget` for those that fill iterations of so many tokens.
     """
     manifest = sessions.manifest
     weights = quantization or manifest["runtime"].get("quantization") or "bf16"
     label = manifest.get("label") or weights
     named = f"{device_slug(device or str(manifest['device']))}/{model or _stem(manifest['model'])}/{label}"
-    return session_profile(sessions, name=named, quantization=weights, tiles=tiles)
+    return session_profile(sessions, name=named, quantization=weights, tiles=tiles, token_budget=token_budget)
 
 
 def fit_edgereasoning(prefill: Path, decode: Path, *, tiles: bool = False) -> list[Profile]:

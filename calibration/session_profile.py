@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from calibration.chunked import as_chunked
 from calibration.costs import Costs, Decode, Prefill
 from calibration.drift import SESSIONS, session_evidence
 from calibration.evidence import (
@@ -26,10 +27,13 @@ from calibration.sessions import Sessions, cells_of, check_growth
 _AT_ONCE = "the whole answer came at once: its decoding has no duration"
 
 
-def session_profile(sessions: Sessions, *, name: str, quantization: str, tiles: bool = False) -> Profile:
+def session_profile(
+    sessions: Sessions, *, name: str, quantization: str, tiles: bool = False, token_budget: int | None = None
+) -> Profile:
     """Return the profile of recorded sessions; energies are null where no window had any.
 
     With `tiles` a prefill costs whole tiles of prompt tokens, where cross-validation prefers one of padding.TILES.
+    With a `token_budget` it is fitted as a server of that many tokens an iteration needs it (`as_chunked`).
 
     Raises ValueError when the lengths recorded do not tell the terms apart, and when the time to the first token is
     flat in the prompt's length, as with a cache.
@@ -78,6 +82,8 @@ def session_profile(sessions: Sessions, *, name: str, quantization: str, tiles: 
             **joules.evidence,
         },
     )
+    if token_budget is not None:
+        profile = as_chunked(profile, sessions, token_budget)
     return replace(profile, evidence={**profile.evidence, **_by_session(profile, sessions)})
 
 

@@ -77,6 +77,11 @@ class Loopback:
     one_kv_buffer: bool  # for all slots; with one each, an iteration is computed in parts, one after the other
 
     @property
+    def kv_tokens(self) -> int:
+        """Tokens that all slots together have memory for."""
+        return self.context_tokens * (1 if self.one_kv_buffer else self.slots)
+
+    @property
     def cpu_s(self) -> float:
         """Seconds of processor time that the server has had."""
         return cpu_s(self.pid)

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calibration.chunked import as_chunked
 from calibration.meters.protocol import NoMeter
 from calibration.profile import read_profile, write_profile
 from calibration.runtimes.endpoint import Endpoint
@@ -151,8 +150,8 @@ class Bench:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             sessions = read_sessions(calibrations)
-            profile = session_profile(sessions, name="loopback/random-llama/f32", quantization="f32")
-            write_profile(as_chunked(profile, sessions, self.server.token_budget), path)
+            named = {"name": "loopback/random-llama/f32", "quantization": "f32"}
+            write_profile(session_profile(sessions, **named, token_budget=self.server.token_budget), path)
         return path
 
     def _capacity_per_s(self, profile: Path) -> float:
@@ -244,7 +243,7 @@ class Bench:
             '[[experts]]\nname = "llama"\ndevice = "loopback"\nscheduler = "chunked"',
             f"profile = {json.dumps(str(profile))}",
             f"max_batch = {server.slots}\ntoken_budget = {server.token_budget}",
-            f"kv_capacity_tokens = {server.slots * server.context_tokens}",
+            f"kv_capacity_tokens = {server.kv_tokens}",
         ]
         (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "scenario.toml"

@@ -149,6 +149,10 @@ def fit_(  # noqa: PLR0917 - the command line's options
         bool,
         typer.Option(help="Prefill in whole tiles of prompt tokens where cross-validation prefers it (prefill_first)."),
     ] = False,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fit as the scheduler chunked needs it: tokens that the server takes an iteration."),
+    ] = None,
     figure: Annotated[bool, typer.Option(help="Draw data, fit, band and residuals beside each profile.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -165,12 +169,20 @@ def fit_(  # noqa: PLR0917 - the command line's options
     from scenarios.commands.terminal import print_fits
 
     with bad_input(), redirect_stdout(sys.stderr if as_json else sys.stdout):
+        if tiles and token_budget:
+            raise ValueError("--tiles is for the scheduler prefill_first, --token-budget for chunked; give one of them")
         recorded = read_recorded(recordings, device=device, model=model)
+        if recorded is None and token_budget:
+            raise ValueError(
+                f"--token-budget: {', '.join(map(str, recordings))} hold no requests; it fits what `moe2 calibrate` "
+                "recorded of a server with several at once"
+            )
         if recorded is None:
             weights = quantization or "bf16"
             found = fit_recording(recordings, out, device=device, model=model, quantization=weights, tiles=tiles)
         else:
-            told = {"device": device, "model": model, "quantization": quantization, "tiles": tiles}
+            told: dict[str, Any] = {"device": device, "model": model, "quantization": quantization}
+            told |= {"tiles": tiles, "token_budget": token_budget}
             found = _fit_experts(recorded, out, told, correction, draw=figure)
     if as_json:
         say(fit_summary(found), [], as_json=True)

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration.chunked import as_chunked
 from calibration.fit import decode_terms
 from calibration.recordings import Source
 from calibration.session_profile import session_profile
@@ -51,7 +50,7 @@ def sessions_of_the_law(*, told, batched=True):
 def test_what_follows_the_law_gives_its_coefficients(told):
     """Prefill (o + d, b, c) and decode (d, e, f); a prompt of several iterations pays d in each."""
     sessions = sessions_of_the_law(told=told)
-    profile = as_chunked(session_profile(sessions, name="bench/m/q", quantization="q"), sessions, BUDGET)
+    profile = session_profile(sessions, name="bench/m/q", quantization="q", token_budget=BUDGET)
     costs = profile.seconds
     assert costs.prefill == pytest.approx((AROUND_S + D, B, C), rel=1e-4)
     assert (costs.base, costs.per_sequence, costs.per_context_token) == pytest.approx((D, E, F), rel=1e-4)
@@ -62,8 +61,7 @@ def test_what_follows_the_law_gives_its_coefficients(told):
 def test_a_batch_is_needed_and_a_budget():
     """One sequence at a time does not tell an iteration from a sequence in it; an iteration takes tokens."""
     sessions = sessions_of_the_law(told=True, batched=False)
-    profile = session_profile(sessions, name="bench/m/q", quantization="q")
     with pytest.raises(ValueError, match="--concurrency"):
-        as_chunked(profile, sessions, BUDGET)
+        session_profile(sessions, name="bench/m/q", quantization="q", token_budget=BUDGET)
     with pytest.raises(ValueError, match="at least 1 token"):
-        as_chunked(profile, sessions_of_the_law(told=True), 0)
+        session_profile(sessions_of_the_law(told=True), name="bench/m/q", quantization="q", token_budget=0)

@@ -37,11 +37,11 @@ def session(tmp_path_factory):
 
 @pytest.mark.alone
 def test_the_servers_parameters_are_identified(session):
-    """Slots and context are those that the server says, tokens of an iteration those that its counter shows: exact."""
+    """Slots, context and buffer are as the server says, tokens of an iteration as its counter shows: exact."""
     _, figures = session
     found = figures["server"]
     assert (found["slots"], found["token_budget"]) == (SHORT.slots, SHORT.token_budget)
-    assert found["context_tokens"] == SHORT.context_tokens // SHORT.slots
+    assert (found["context_tokens"], found["one_kv_buffer"]) == (SHORT.context_tokens, True)
 
 
 @pytest.mark.alone
