@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import CFUNCTYPE, c_int, c_uint64, c_void_p, sizeof
+from ctypes import CDLL, CFUNCTYPE, c_int, c_uint, c_void_p
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -191,32 +192,27 @@ def first_tokens(meter: Meter, address: str) -> tuple[list[float], list[float], 
 
 
 def _nvml() -> Meter:
-    """Return the NVML meter on a stub of the library: the real binding, whose calls end here and not in a driver.
+    """Return the NVML meter on a stub of the library: the real binding, each of whose looks ends in an idle ioctl.
 
-    A driver's own time is not in it: it is the card's, and differs between drivers.
+    A driver's own time is not in it: it is the card's, and differs between drivers. What is read is zero.
     """
     import pynvml  # noqa: PLC0415 - replaced only here
 
-    def fields(_handle: int, n: int, values: int) -> int:
-        for i in range(n):
-            value = pynvml.c_nvmlFieldValue_t.from_address(values + i * sizeof(pynvml.c_nvmlFieldValue_t))
-            value.nvmlReturn, value.value.uiVal = 0, 50_000
+    libc = CDLL(None)
+
+    def handle(_index: int, device: int) -> int:
+        c_void_p.from_address(device).value = 9999  # no open file: isatty asks the kernel and answers 0, success
         return 0
 
-    def energy(_handle: int, millijoules: int) -> int:
-        c_uint64.from_address(millijoules).value = time.monotonic_ns() // 20_000
-        return 0
-
-    p, n = c_void_p, c_int
-    calls = {
-        "nvmlInitWithFlags": ((n,), lambda _: 0),
-        "nvmlShutdown": ((), lambda: 0),
-        "nvmlDeviceGetHandleByIndex_v2": ((n, p), lambda *_: 0),
-        "nvmlDeviceGetName": ((p, p, n), lambda *_: 0),
-        "nvmlDeviceGetFieldValues": ((p, n, p), fields),
-        "nvmlDeviceGetTotalEnergyConsumption": ((p, p), energy),
+    stub: dict[str, Any] = {
+        "nvmlInitWithFlags": CFUNCTYPE(c_int, c_uint)(lambda _: 0),
+        "nvmlShutdown": CFUNCTYPE(c_int)(lambda: 0),
+        "nvmlDeviceGetHandleByIndex_v2": CFUNCTYPE(c_int, c_uint, c_void_p)(handle),
+        "nvmlDeviceGetName": libc["isatty"],
+        "nvmlDeviceGetFieldValues": libc["isatty"],
+        "nvmlDeviceGetTotalEnergyConsumption": libc["isatty"],
     }
-    pynvml.nvmlLib = SimpleNamespace(**{name: CFUNCTYPE(n, *kinds)(does) for name, (kinds, does) in calls.items()})
+    pynvml.nvmlLib = SimpleNamespace(**stub)
     return NvmlMeter()
 
 

@@ -38,31 +38,50 @@ class NvmlMeter:
     def __init__(self, index: int = 0) -> None:
         self._nvml = _library()
         self._handle = _asked(self._nvml, "the GPU", lambda: self._nvml.nvmlDeviceGetHandleByIndex(index))
+        self._fill = self._nvml.nvmlLib.nvmlDeviceGetFieldValues
         gpu = _text(self._nvml.nvmlDeviceGetName(self._handle))
         self.name = f"nvml on {gpu}"
         self.covers = f"{gpu} as its own sensor reads it: no host, no losses of the supply"
-        self._counts = _supported(self._nvml, self._counter_mj)
-        self._instant = _supported(self._nvml, self._instant_mw)
-        if not self._instant and not _supported(self._nvml, self._average_mw):
-            raise ValueError(
-                f"meter {self.name}: NVML answers NotSupported to power; on a Jetson use the meter ina3221, "
-                "on another card measure latency alone (--meter none) or at the wall"
-            )
-        if not self._instant:
+        power, energy = self._nvml.NVML_FI_DEV_POWER_INSTANT, self._nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION
+        self._fields = [field for field in (power, energy) if self._tells(field)]
+        self._values = self._asked_values(self._fields)
+        self._besides: list[Any] = []  # what is no field here, by a call of its own
+        if power not in self._fields:
+            if not self._answers(self._nvml.nvmlDeviceGetPowerUsage):
+                raise ValueError(
+                    f"meter {self.name}: NVML answers NotSupported to power; on a Jetson use the meter ina3221, "
+                    "on another card measure latency alone (--meter none) or at the wall"
+                )
+            self._besides.append(self._nvml.nvmlDeviceGetPowerUsage)
             self.covers += "; power is NVML's average, as it knows no instant power here"
+        if energy not in self._fields and self._answers(self._nvml.nvmlDeviceGetTotalEnergyConsumption):
+            self._besides.append(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
 
     def look(self) -> Look:
-        """Return the clock, power in mW and, where it is counted, energy in mJ; ValueError when the GPU is gone."""
+        """Return the clock, NVML's status and fields as bytes, and what it tells besides; ValueError when it is gone.
+
+        The library is called past its Python binding, whose checks and copies would double what a look costs.
+        """
+        at_ns = time.monotonic_ns()
+        status = self._fill(self._handle, len(self._fields), self._values) if self._fields else 0
         try:
-            power_mw = self._instant_mw() if self._instant else self._average_mw()
-            return (time.monotonic_ns(), power_mw, *([self._counter_mj()] if self._counts else []))
-        except (self._nvml.NVMLError, ValueError) as error:
-            raise ValueError(f"meter {self.name}: gone ({error})") from error
+            return (at_ns, status, bytes(self._values), *[ask(self._handle) for ask in self._besides])
+        except self._nvml.NVMLError as error:
+            raise self._gone(error) from error
 
     def reading(self, look: Look) -> Reading:
-        """Return a look in watts and joules."""
-        at_ns, power_mw, *counted = look
-        return Reading(at_ns=at_ns, power_w=power_mw / 1000, energy_j=counted[0] / 1000 if counted else None)
+        """Return power in watts and, where the card counts it, energy in joules; NVML tells both in thousandths."""
+        at_ns, status, values, *besides = look
+        fields = dict(zip(self._fields, type(self._values).from_buffer_copy(values), strict=True))
+        failed = [code for code in (status, *(field.nvmlReturn for field in fields.values())) if code]
+        if failed:
+            raise self._gone(self._nvml.NVMLError(failed[0]))
+        told = iter(besides)
+        power = fields.get(self._nvml.NVML_FI_DEV_POWER_INSTANT)
+        energy = fields.get(self._nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)
+        power_mw = next(told) if power is None else power.value.uiVal
+        energy_mj = next(told, None) if energy is None else energy.value.ullVal
+        return Reading(at_ns=at_ns, power_w=power_mw / 1000, energy_j=None if energy_mj is None else energy_mj / 1000)
 
     def read(self) -> Reading:
         """Return power and energy of now; ValueError when the GPU is gone."""
@@ -72,17 +91,23 @@ class NvmlMeter:
         """Let go of NVML."""
         self._nvml.nvmlShutdown()
 
-    def _counter_mj(self) -> int:
-        return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+    def _tells(self, field: int) -> bool:
+        """Return whether the card answers to a field."""
+        values = self._asked_values([field])
+        return bool(self._fill(self._handle, 1, values) == self._nvml.NVML_SUCCESS == values[0].nvmlReturn)
 
-    def _average_mw(self) -> int:
-        return int(self._nvml.nvmlDeviceGetPowerUsage(self._handle))
+    def _asked_values(self, fields: list[int]) -> Any:
+        """Return an array that NVML fills with the values of fields."""
+        values = (self._nvml.c_nvmlFieldValue_t * len(fields))()
+        for value, field in zip(values, fields, strict=True):
+            value.fieldId = field
+        return values
 
-    def _instant_mw(self) -> int:
-        (field,) = self._nvml.nvmlDeviceGetFieldValues(self._handle, [self._nvml.NVML_FI_DEV_POWER_INSTANT])
-        if field.nvmlReturn != self._nvml.NVML_SUCCESS:
-            raise self._nvml.NVMLError(field.nvmlReturn)
-        return int(field.value.uiVal)
+    def _answers(self, question: Any) -> bool:
+        return _supported(self._nvml, lambda: question(self._handle))
+
+    def _gone(self, error: Exception) -> ValueError:
+        return ValueError(f"meter {self.name}: gone ({error})")
 
 
 def has_gpu() -> bool:

@@ -30,7 +30,7 @@ class Sampling:
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> "Sampling":
-        self._look()
+        self._look_once()
         if self.meter.scope is not None:  # nothing to look at otherwise
             self._thread.start()
         return self
@@ -41,7 +41,7 @@ class Sampling:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._look()
+        self._look_once()
 
     @property
     def series(self) -> Series:
@@ -72,9 +72,9 @@ class Sampling:
             if stopped():
                 return
             now_s = clock()
-            self._look()
+            self._look_once()
 
-    def _look(self) -> None:
+    def _look_once(self) -> None:
         try:
             self._looks.append(self._take())
         except ValueError as error:

@@ -6,6 +6,7 @@ import time
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import pynvml
 import pytest
 
 from calibration.meters.boards import BOARDS, board_named, board_of, is_tegra, module_w
@@ -226,8 +227,8 @@ def test_jtop_rails_are_added_by_the_table(monkeypatch):
         JtopMeter(board_named("AGX Orin"))
 
 
-def fake_nvml(*, counter=True, instant=True, average=True):
-    """Return a module like nvidia-ml-py of one card that draws 50 W."""
+def fake_nvml(*, counter="field", instant=True, average=True):
+    """Return a module like nvidia-ml-py of one card that draws 50 W; its counter is a field, a call or not there."""
     nvml = ModuleType("pynvml")
     start = time.monotonic()
 
@@ -239,21 +240,27 @@ def fake_nvml(*, counter=True, instant=True, average=True):
             raise NVMLError("Not Supported")
         return value() if callable(value) else value
 
-    def fields(handle, ids):
-        value = SimpleNamespace(uiVal=50_000 + round(time.monotonic() * 1e3) % 2)
-        return [SimpleNamespace(nvmlReturn=0 if instant else 3, value=value)]
+    def fill(handle, n, values):
+        mw, mj = 50_000 + round(time.monotonic() * 1e3) % 2, round(50_000 * (time.monotonic() - start))
+        for value in values[:n]:
+            told = {186: instant, 83: counter == "field"}[value.fieldId]
+            value.nvmlReturn, value.value.ullVal = 0 if told else 3, mw if value.fieldId == 186 else mj
+        return 0
 
     nvml.NVMLError, nvml.NVML_SUCCESS, nvml.NVML_FI_DEV_POWER_INSTANT = NVMLError, 0, 186
+    nvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION = 83
     nvml.NVML_CLOCK_SM = nvml.NVML_TEMPERATURE_GPU = 0
     nvml.nvmlInit = nvml.nvmlShutdown = lambda: None
     nvml.nvmlDeviceGetCount = lambda: 1
     nvml.nvmlDeviceGetHandleByIndex = lambda index: index
     nvml.nvmlDeviceGetName = lambda handle: "Card"
     nvml.nvmlSystemGetDriverVersion = lambda: "550"
-    nvml.nvmlDeviceGetFieldValues = fields
+    nvml.nvmlLib = SimpleNamespace(nvmlDeviceGetFieldValues=fill)
+    nvml.c_nvmlFieldValue_t = pynvml.c_nvmlFieldValue_t
     nvml.nvmlDeviceGetPowerUsage = lambda handle: supported(average, 49_000)
     nvml.nvmlDeviceGetTotalEnergyConsumption = lambda handle: supported(
-        counter, lambda: round(50_000 * (time.monotonic() - start))
+        counter,
+        lambda: round(50_000 * (time.monotonic() - start)),  # "field" and "call" alike
     )
     nvml.nvmlDeviceGetCurrentClocksEventReasons = lambda handle: 0x20 | 0x1
     nvml.nvmlDeviceGetComputeRunningProcesses = lambda handle: [SimpleNamespace(pid=42)]
@@ -264,13 +271,22 @@ def fake_nvml(*, counter=True, instant=True, average=True):
 
 def test_nvml_reads_what_the_card_has(monkeypatch, tmp_path):
     """Counter and instant power where there are; the average only where there is no other, and then it says so."""
-    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
-    meter = open_meter(root=tmp_path)
-    assert meter.name == "nvml on Card"
-    check_meter(meter, n=10)
+    for counter in ("field", "call"):
+        monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(counter=counter))
+        meter = open_meter(root=tmp_path)
+        assert meter.name == "nvml on Card"
+        assert (check_meter(meter, n=10).energy_j > 0).all()
+        with Sampling(meter) as sampling:
+            time.sleep(0.2)
+        series = sampling.series
+        assert series.power_w == pytest.approx(np.full(len(series.at_s), 50.0), abs=0.01)
+        assert (np.diff(series.energy_j) > 0).all()
+    meter._fill = lambda *_: 15
+    with pytest.raises(ValueError, match="nvml on Card: gone"):
+        meter.read()
     state = gpu_state()
     assert (state.throttled_by, state.processes, state.sm_clock_hz) == (("thermal slowdown",), (42,), 2.52e9)
-    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(counter=False, instant=False))
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(counter=None, instant=False))
     meter = NvmlMeter()
     assert meter.read().energy_j is None
     assert meter.read().power_w == 49.0
@@ -279,7 +295,7 @@ def test_nvml_reads_what_the_card_has(monkeypatch, tmp_path):
 
 def test_nvml_that_does_not_support_power_is_an_error(monkeypatch, tmp_path):
     """NotSupported never becomes zero watts: the error names the way out; so does an old module in the way."""
-    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(counter=False, instant=False, average=False))
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(counter=None, instant=False, average=False))
     with pytest.raises(ValueError, match="NotSupported to power; on a Jetson use the meter ina3221"):
         open_meter("nvml", root=tmp_path)
     monkeypatch.setitem(sys.modules, "pynvml", ModuleType("pynvml"))
