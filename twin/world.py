@@ -199,5 +199,5 @@ def _check_durations(requests: Requests, legs: Legs, duration_s: float, drain_ca
         raise ValueError(
             f"a request arrives at {requests.arrived_s[-1]} s, not before duration_s = {duration_s}; raise it"
         )
-    if missing := len(requests) - len(np.unique(legs.request)):
+    if missing := len(requests) - len(legs.first()):
         raise ValueError(f"{missing} of {len(requests)} requests have no leg; route every one to an expert")

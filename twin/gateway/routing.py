@@ -16,15 +16,16 @@ def routed_legs(requests: Requests, router: Router, pool: PromptPool) -> Legs:
     experts, weights = router.route(requests.prompt)  # (n, k) both
     n_experts = pool.output_tokens.shape[1]
     _check_routes(experts, weights, n_requests=len(requests), n_experts=n_experts)
-    request, place = np.nonzero(experts >= 0)
-    expert = experts[request, place]
+    request, expert, weight = _asked(experts, weights)
     given = requests.output_tokens[request]
+    known = given > 0
+    tokens = given if known.all() else np.where(known, given, pool.output_tokens[requests.prompt[request], expert])
     return Legs(
         request=request,
         expert=expert,
-        weight=weights[request, place],
+        weight=weight,
         prompt_tokens=requests.prompt_tokens[request],
-        output_tokens=np.where(given > 0, given, pool.output_tokens[requests.prompt[request], expert]),
+        output_tokens=tokens,
     )
 
 
@@ -35,22 +36,43 @@ def fused_answers(
 
     `served` is per leg. Every request must have a prompt.
     """
-    first = np.flatnonzero(np.diff(legs.request, prepend=-1))  # legs of a request stand together
-    counts = np.diff(first, append=len(legs))
-    place = np.arange(len(legs)) - np.repeat(first, counts)  # within its request
-    shape = (len(requests), int(counts.max()))  # (n, k)
-    experts = np.full(shape, -1, dtype=np.intp)
-    weights = np.zeros(shape)
-    done = np.zeros(shape, dtype=np.bool_)
-    experts[legs.request, place] = legs.expert
-    weights[legs.request, place] = legs.weight
-    done[legs.request, place] = served
+    experts, weights, done = _side_by_side(legs, served, n_requests=len(requests))
     like = _first_alike(requests.prompt, experts, weights, done)
     asked = np.flatnonzero(like == np.arange(len(requests)))
     option, correct = router.answer(requests.prompt[asked], experts[asked], weights[asked], done[asked])
     asked_as = np.empty(len(requests), dtype=np.intp)
     asked_as[asked] = np.arange(len(asked))
     return option[asked_as[like]], correct[asked_as[like]]
+
+
+def _asked(
+    experts: NDArray[np.intp], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return the request, the expert and the weight of each leg: the places of (n, k) routes that name an expert."""
+    n, k = experts.shape
+    if np.all(experts >= 0):  # no need to look for them
+        return np.repeat(np.arange(n), k), experts.ravel(), weights.ravel()
+    request, place = np.nonzero(experts >= 0)
+    return request, experts[request, place], weights[request, place]
+
+
+def _side_by_side(
+    legs: Legs, served: NDArray[np.bool_], *, n_requests: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return expert, weight and `served` of each request's legs, (n, k) each; -1, 0 and False where it has fewer."""
+    first = legs.first()
+    counts = np.diff(first, append=len(legs))
+    k = int(counts.max())
+    shape = (n_requests, k)
+    if len(legs) == n_requests * k:  # all have as many
+        return legs.expert.reshape(shape), legs.weight.reshape(shape), served.reshape(shape)
+    place = np.arange(len(legs)) - np.repeat(first, counts)  # within its request
+    experts, weights = np.full(shape, -1, dtype=np.intp), np.zeros(shape)
+    done = np.zeros(shape, dtype=np.bool_)
+    experts[legs.request, place] = legs.expert
+    weights[legs.request, place] = legs.weight
+    done[legs.request, place] = served
+    return experts, weights, done
 
 
 def _first_alike(prompt: NDArray[np.intp], *columns: NDArray[np.generic]) -> NDArray[np.intp]:

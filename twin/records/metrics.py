@@ -51,11 +51,15 @@ def percentile(values: NDArray[np.float64], percent: int) -> float:
     >>> percentile(np.array([3.0, 1.0, inf, 2.0]), 75), percentile(np.array([3.0, 1.0, inf, 2.0]), 76)
     (3.0, inf)
     """
+    return _percentile(np.sort(values), percent)
+
+
+def _percentile(in_order: NDArray[np.float64], percent: int) -> float:
     if not 0 < percent <= 100:
         raise ValueError(f"percentile {percent}: must be above 0 and at most 100")
-    if len(values) == 0:
+    if len(in_order) == 0:
         return nan
-    return float(np.sort(values)[ceil(percent * len(values) / 100) - 1])
+    return float(in_order[ceil(percent * len(in_order) / 100) - 1])
 
 
 def mean_delay_s(requests: pd.DataFrame) -> float:
@@ -113,7 +117,7 @@ def request_metrics(requests: pd.DataFrame) -> dict[str, float]:
     """Return what is measured of a set of requests: number, delays, served share, accuracy."""
     sorted_s = np.sort(delays_s(requests))
     served_s = sorted_s[sorted_s < inf]
-    delays = {f"delay_p{p}_s": percentile(sorted_s, p) for p in PERCENTILES}
+    delays = {f"delay_p{p}_s": _percentile(sorted_s, p) for p in PERCENTILES}
     return {
         "n_requests": len(requests),
         "served_share": len(served_s) / len(requests) if len(requests) else nan,

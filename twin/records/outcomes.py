@@ -131,7 +131,7 @@ def play_of(
         requests=requests,
         legs=legs,
         link=network.begin(seed=seed, stop_s=stop_s),
-        answer_tokens=np.maximum.reduceat(legs.output_tokens, np.flatnonzero(np.diff(legs.request, prepend=-1))),
+        answer_tokens=legs.greatest(legs.output_tokens),
         stop_s=stop_s,
         rank=ranks(requests.request_id)[legs.request],
         prefill_factor=prefill_factor,

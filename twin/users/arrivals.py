@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import cycle
-from math import isfinite
+from math import isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,13 @@ Instants = NDArray[np.float64]
 def poisson_arrivals_s(chance: np.random.Generator, *, requests_per_s: float, duration_s: float) -> Instants:
     """Return a Poisson process; a longer duration keeps the earlier instants."""
     _check_rate("requests_per_s", requests_per_s)
-    gaps_s: NDArray[np.float64] = np.empty(0)
-    while gaps_s.sum() < 2 * duration_s:  # far enough that rounding in the sum does not matter
-        more = chance.exponential(1 / requests_per_s, size=int(2 * requests_per_s * duration_s) + 10)
-        gaps_s = np.concatenate([gaps_s, more])
-    return _before(np.cumsum(gaps_s), duration_s)
+    arrived_s: Instants = np.zeros(1)
+    while arrived_s[-1] < duration_s:
+        expected = requests_per_s * (duration_s - arrived_s[-1])
+        gaps_s = chance.exponential(1 / requests_per_s, size=int(expected + 4 * sqrt(expected)) + 10)
+        gaps_s[0] += arrived_s[-1]
+        arrived_s = np.concatenate([arrived_s, np.cumsum(gaps_s)])
+    return _before(arrived_s[1:], duration_s)
 
 
 def gamma_arrivals_s(chance: np.random.Generator, *, requests_per_s: float, cv: float, duration_s: float) -> Instants:

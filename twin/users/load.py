@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ class Requests:
         for name in ("user_id", "prompt", "category", "arrived_s", "prompt_tokens", "output_tokens"):
             if (found := len(getattr(self, name))) != n:
                 raise ValueError(f"requests: {name} has {found} rows beside {n} request ids")
-        if not np.all(np.diff(self.arrived_s) >= 0):
+        if not np.all(self.arrived_s[1:] >= self.arrived_s[:-1]):
             raise ValueError("requests: arrived_s must not fall from one row to the next; sort the rows first")
 
     def __len__(self) -> int:
@@ -60,7 +61,7 @@ class Legs:
         for name in ("expert", "weight", "prompt_tokens", "output_tokens"):
             if (found := len(getattr(self, name))) != n:
                 raise ValueError(f"legs: {name} has {found} rows beside {n} requests")
-        if not np.all(np.diff(self.request) >= 0):
+        if not np.all(self.request[1:] >= self.request[:-1]):
             raise ValueError("legs: they must be in the order of their requests")
         for name in ("prompt_tokens", "output_tokens"):
             if n and (least := int(getattr(self, name).min())) < 1:
@@ -68,6 +69,18 @@ class Legs:
 
     def __len__(self) -> int:
         return len(self.request)
+
+    def first(self) -> NDArray[np.intp]:
+        """Return the row of the first leg of each request that has any (requests,); a request's legs stand together."""
+        return np.concatenate([[0], np.flatnonzero(self.request[1:] != self.request[:-1]) + 1])[: len(self)]
+
+    def greatest(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the greatest of the values (n,) of each request's legs (requests,); NaN wins."""
+        first = self.first()
+        k = len(self) // len(first)
+        if len(self) == k * len(first) and np.array_equal(first, np.arange(0, len(self), k)):  # all have as many
+            return np.asarray(np.maximum.reduce([values[place::k] for place in range(k)]))
+        return np.asarray(np.maximum.reduceat(values, first))
 
 
 def poisson_requests(
@@ -147,6 +160,9 @@ def ranks(request_id: NDArray[np.generic]) -> NDArray[np.intp]:
     [3, 1, 0, 2]
     """
     if request_id.dtype.kind in "iu":
+        ids: NDArray[Any] = request_id
+        if np.all(ids[1:] > ids[:-1]):
+            return np.arange(len(ids))
         order = np.argsort(request_id, kind="stable")
     else:
         keys = [id_key(str(name)) for name in request_id]
