@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 PANELS = {
     "Plan a testbed": {
@@ -70,11 +70,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
 
 
 @app.callback(invoke_without_command=True)

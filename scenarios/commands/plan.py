@@ -130,7 +130,7 @@ def _print(found: Plan, out: Path, *, verbose: bool) -> None:
     if found.doubtful is not None:
         console.print(f"better if it holds, but undecided: {escape(_words(found, found.doubtful))}")
     own, *others = found.certificates
-    anyhow = f", in any modes than {others[-1].upper_bound:.3f}" if others and not others[-1].modes else ""
+    anyhow = "".join(f", in any modes than {c.upper_bound:.3f}" for c in others if c.modes is None)
     console.print(
         f"worth {found.best.value:.3f} nats per prompt; proven: without load nothing that fits is worth more than "
         f"{own.upper_bound:.3f}{' in these power modes' if anyhow else ''}{anyhow}"

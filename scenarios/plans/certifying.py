@@ -16,10 +16,10 @@ __all__ = ["Certified", "certify"]
 class Certified:
     """The best subset for every k by unloaded costs, each with its certificate, for one assignment of modes.
 
-    `modes` are those of the devices that have a choice; without any, the bound is that of every assignment.
+    `modes` are those of the devices that have a choice; None: in any modes, the bound is that of every assignment.
     """
 
-    modes: Mapping[str, str]
+    modes: Mapping[str, str] | None
     selections: Mapping[int, Selection]
 
     @property
@@ -42,6 +42,6 @@ def certify(plant: Plant, modes: Mapping[str, Mode] | None, ks: Sequence[int]) -
     """Return what fits best without load, with devices in these modes, the others as they start; None: in any."""
     at = None if modes is None else {**dict.fromkeys(plant.modes), **modes}
     return Certified(
-        modes={} if at is None else plant.mode_names(at),
+        modes=None if at is None else plant.mode_names(at),
         selections={k: exhaustive(plant.unloaded_problem(at, k)) for k in sorted(set(ks))},
     )

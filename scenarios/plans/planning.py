@@ -194,8 +194,8 @@ class _Search:
         """Return what fits best without load in the modes of each plan, and where there is a choice in any modes."""
         if not plans:
             return ()
-        modes = {frozenset(p.modes.items()): p.modes for p in plans}
-        found = [certify(self.plant, at, self.ks) for at in modes.values()]
+        chosen = [{d: m for d, m in p.modes.items() if m is not None} for p in plans]
+        found = [certify(self.plant, at, self.ks) for i, at in enumerate(chosen) if at not in chosen[:i]]
         choice = any(len(names) > 1 for names in self.plant.modes.values())
         return (*found, *([certify(self.plant, None, self.ks)] if choice else []))
 

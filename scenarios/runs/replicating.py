@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +21,7 @@ from scenarios.files.networking import build_network
 from scenarios.files.plant import build_experts
 from scenarios.files.schema import ScenarioFile
 from scenarios.runs.routing import Routing, build_routing
+from scenarios.runs.workers import performed
 from twin.gateway.routing import routed_legs
 from twin.gateway.rules import Rules
 from twin.network import Network
@@ -145,15 +147,23 @@ def draw_loads(assembly: Assembly, *, first: int = 0, n: int | None = None) -> l
 
 
 def replicate(
-    assembly: Assembly, loads: Sequence[AnyLoad], console: Console, *, first: int = 0, drawn: bool = False
+    assembly: Assembly,
+    loads: Sequence[AnyLoad],
+    console: Console,
+    *,
+    first: int = 0,
+    drawn: bool = False,
+    n_jobs: int = MAX_PROCESSES,
 ) -> Tables:
     """Return the tables of replications together, numbered from `first`, with a progress bar on `console` meanwhile.
 
-    With `drawn` every replication has profiles of its own, their coefficients drawn from the profiles' evidence.
+    With `drawn` every replication has profiles of its own, their coefficients drawn from the profiles' evidence. Up to
+    `n_jobs` run beside each other, in processes; ChildProcessError when these are killed again and again.
     """
-    runs = _with_progress(_simulated(assembly, loads, drawn=drawn), len(loads), console, drawn=drawn)
+    runs = _with_progress(_simulated(assembly, loads, drawn=drawn, n_jobs=n_jobs), len(loads), console, drawn=drawn)
     pool, router = (None, None) if (r := assembly.routing) is None else (r.pool, r.router)
-    tables = [tabulate(run, replication=first + i, pool=pool, router=router) for i, run in enumerate(runs)]
+    found = {i: tabulate(run, replication=first + i, pool=pool, router=router) for i, run in runs}
+    tables = [found[i] for i in range(len(found))]
     if assembly.replay is not None:
         played = assembly.replay.replications[first : first + len(tables)]
         tables = [replayed.tables(found) for replayed, found in zip(played, tables, strict=True)]
@@ -223,16 +233,10 @@ def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
         raise ValueError(f"{scenario.source}: [load]: {error}") from None
 
 
-def _simulated(assembly: Assembly, loads: Sequence[AnyLoad], *, drawn: bool) -> Iterator[Run]:
-    """Yield the runs in order; several run in processes beside each other."""
-    tasks = (_task(assembly, load, drawn=drawn) for load in loads)
-    if len(loads) == 1:
-        yield next(tasks)()
-        return
-    import joblib  # noqa: PLC0415 - see docs/decisions/start.md
-
-    n_jobs = min(MAX_PROCESSES, joblib.cpu_count(), len(loads))
-    yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(task)() for task in tasks)
+def _simulated(assembly: Assembly, loads: Sequence[AnyLoad], *, drawn: bool, n_jobs: int) -> Iterator[tuple[int, Run]]:
+    """Yield the runs with their numbers as they end; several run in processes beside each other."""
+    tasks = [_task(assembly, load, drawn=drawn) for load in loads]
+    return performed(tasks, min(n_jobs, os.cpu_count() or 1))
 
 
 def _task(assembly: Assembly, load: AnyLoad, *, drawn: bool) -> Callable[[], Run]:
@@ -298,7 +302,9 @@ def _drawn_experts(experts: Sequence[Expert], seed: int) -> tuple[Expert, ...]:
     )
 
 
-def _with_progress(runs: Iterator[Run], n: int, console: Console, *, drawn: bool) -> Iterator[Run]:
+def _with_progress(
+    runs: Iterator[tuple[int, Run]], n: int, console: Console, *, drawn: bool
+) -> Iterator[tuple[int, Run]]:
     if not console.is_terminal:
         yield from runs
         return

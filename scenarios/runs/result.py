@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scenarios.files.loading import Scenario
 from scenarios.files.schema import Budgets
-from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw, replicate
+from scenarios.runs.replicating import MAX_PROCESSES, AnyLoad, Assembly, assemble, draw, replicate
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
 from scenarios.verdicts.verdict import Verdict, look_level, verdict_table
@@ -48,17 +48,22 @@ def run(scenario: Scenario) -> Result:
     return simulate_until_decided(assembly, draw(assembly), Console(quiet=True))
 
 
-def simulate_until_decided(assembly: Assembly, loads: list[AnyLoad], console: Console) -> Result:
-    """Replicate until every budget is decided, or as often as the scenario allows; `loads` are the first ones."""
+def simulate_until_decided(
+    assembly: Assembly, loads: list[AnyLoad], console: Console, *, n_jobs: int = MAX_PROCESSES
+) -> Result:
+    """Replicate until every budget is decided, or as often as the scenario allows; `loads` are the first ones.
+
+    Up to `n_jobs` replications run beside each other.
+    """
     started_s = time.perf_counter()
     tables: list[Tables] = []
     drawn: list[Tables] = []
 
     def extend(first: int, size: int, level: float) -> Evidence:
         more = draw(assembly, first=first, n=size - first) if first else loads
-        tables.append(replicate(assembly, more, console, first=first))
+        tables.append(replicate(assembly, more, console, first=first, n_jobs=n_jobs))
         if assembly.draws_inputs:
-            drawn.append(replicate(assembly, more, console, first=first, drawn=True))
+            drawn.append(replicate(assembly, more, console, first=first, drawn=True, n_jobs=n_jobs))
         return _evidence(assembly, joined(tables), joined(drawn) if drawn else None, level)
 
     evidence, verdicts = until_decided(assembly.file.budgets, look_sizes(assembly), extend)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import joblib
-
 from scenarios.files.loading import Scenario
-from scenarios.runs.workers import workers
+from scenarios.runs.workers import performed
 
 if TYPE_CHECKING:
     from twin.world import Engine
@@ -36,12 +35,7 @@ Outcome = tuple[str, dict[str, Any]]
 
 def measured_here(tasks: Sequence[Task], n_jobs: int) -> Iterator[Outcome]:
     """Yield the results as they come, from `n_jobs` processes; ValueError names the point that cannot be run."""
-    n_jobs = max(1, min(n_jobs, len(tasks)))
-    if n_jobs == 1:
-        yield from map(_outcome, tasks)
-        return
-    parallel = joblib.Parallel(**workers(n_jobs), return_as="generator_unordered", pre_dispatch="2*n_jobs")
-    yield from parallel(joblib.delayed(_outcome)(task) for task in tasks)
+    yield from (found for _, found in performed([functools.partial(_outcome, task) for task in tasks], n_jobs))
 
 
 def measured_on_dask(tasks: Sequence[Task], scheduler: str) -> Iterator[Outcome]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import joblib
 import pandas as pd
 from rich.console import Console
 
@@ -38,8 +37,8 @@ def measure(scenario: Scenario, engine: Engine) -> dict[str, Any]:
             raise
         reason = str(error).rpartition(f"{_NO_SUBSET}: ")[2]
         return {"status": "infeasible", "reason": reason, "random": False, "subset": [], "values": [], "verdicts": []}
-    with joblib.parallel_config(backend="sequential"):  # points run beside each other; replications in turn
-        result = simulate_until_decided(assembly, draw(assembly), Console(quiet=True))
+    # points run beside each other, so the replications of one run in turn
+    result = simulate_until_decided(assembly, draw(assembly), Console(quiet=True), n_jobs=1)
     return {
         "status": overall(result.verdicts) if result.verdicts else "not judged",
         "reason": "",

@@ -247,11 +247,46 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(tmp_path, n_kills):
     assert contents(out) == contents(tmp_path / "alone")
 
 
+DYING = """
+import os, signal, sys
+from functools import partial
+from pathlib import Path
+from scenarios.runs.workers import performed
+
+def work(folder, i, n_deaths):
+    deaths = len(list(Path(folder).iterdir()))
+    if i == 3 and deaths < n_deaths:
+        (Path(folder) / str(deaths)).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 10 * i
+
+if __name__ == "__main__":
+    tasks = [partial(work, sys.argv[1], i, int(sys.argv[2])) for i in range(6)]
+    try:
+        print(sorted(performed(tasks, 2)))
+    except ChildProcessError as error:
+        print("refused:", error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("n_deaths", "said"),
+    [(1, "[(0, 0), (1, 10), (2, 20), (3, 30), (4, 40), (5, 50)]"), (99, "refused: a process was killed")],
+)
+def test_what_a_killed_worker_did_is_done_again_once(tmp_path, n_deaths, said):
+    """Every result is there when a worker is killed; when one is killed again there is one clear message."""
+    (tmp_path / "program.py").write_text(DYING)
+    (tmp_path / "deaths").mkdir()
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "deaths"), str(n_deaths)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.stdout.startswith(said), found.stderr
+
+
 WORKING = """
 import sys, time
 from pathlib import Path
-import joblib
-from scenarios.runs.workers import workers
+from functools import partial
+from scenarios.runs.workers import performed
 
 def work(folder):
     import os
@@ -259,7 +294,7 @@ def work(folder):
     time.sleep(600)
 
 if __name__ == "__main__":
-    joblib.Parallel(**workers(2))(joblib.delayed(work)(sys.argv[1]) for _ in range(2))
+    list(performed([partial(work, sys.argv[1])] * 2, 2))
 """
 
 
