@@ -21,7 +21,8 @@ from calibration.meters.sampling import Sampling
 from calibration.meters.selftest import judged, self_test
 from calibration.meters.series import Series, energy_of, integral_j, refresh_of
 from calibration.meters.tegrastats import TegrastatsMeter, rails_of, temperatures_of
-from calibration.sources.power_bench import read_kernel_span, read_meter, read_nvml
+from calibration.recordings import Source
+from calibration.sources.power_bench import PowerSeries, read_kernel_span, read_meter, read_nvml
 from tests.clock import Clock
 
 ORIN_W = {"VDD_GPU_SOC": 2.412, "VDD_CPU_CV": 1.607, "VIN_SYS_5V0": 4.707, "VDDQ_VDD2_1V8AO": 0.9}
@@ -394,3 +395,21 @@ def test_a_replay_keeps_the_promises_of_a_meter(data):
     check_meter(meter, n=len(series.at_s), clock_ns=meter.clock_ns, sleep=lambda _: None)
     with pytest.raises(ValueError, match="gone"):
         meter.read()
+
+
+def test_a_replay_on_another_clock_reads_what_was_recorded_then():
+    """Joules of a window are the recorded ones, wherever looks fall: power is held; the end is a meter that is gone."""
+    clock = Clock()
+    at_s = np.arange(0.0, 20.0, 0.1)
+    source = Source(file="made up", sha256="0")
+    series = PowerSeries(source=source, at_s=at_s + 7.0, power_w=np.where(at_s < 10.0, 30.0, 60.0))
+    meter = ReplayMeter(series, scope="module", covers="steps", live_ns=clock.monotonic_ns)
+    sampling, begin_s = Sampling(meter), clock.monotonic()
+    for _ in range(1800):
+        sampling._look_once()
+        clock.sleep(0.01)
+    assert sampling.energy_of(begin_s, begin_s + 5.0).joules == pytest.approx(150.0)
+    assert sampling.energy_of(begin_s + 5.0, begin_s + 15.0).joules == pytest.approx(450.0, rel=1e-3)
+    clock.sleep(5.0)
+    sampling._look_once()
+    assert "replay of made up: gone" in sampling.energy_of(begin_s, begin_s + 5.0).reason

@@ -1,33 +1,48 @@
 """Laws of `moe2 sync`: a slower server is found and named, the new version is written beside the old, runs name it."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from test_cli import PROFILE, hand, moe2  # noqa: F401 - a fixture
 
-from calibration.profile import read_profile
+from calibration.intervals import bootstrap_by_cluster
+from calibration.meters.replay import ReplayMeter
+from calibration.profile import read_profile, write_profile
+from calibration.recordings import Source
 from calibration.runtimes.generation import Generation
-from calibration.session.plan import Cell
+from calibration.session.measuring import Bench, idle_row, measure
+from calibration.session.plan import Cell, Plan, cells_of, first_lengths
 from calibration.session.store import Store, request_row
 from calibration.session_profile import session_profile
 from calibration.sessions import read_sessions
+from calibration.sources.power_bench import PowerSeries
 from calibration.versions import profile_sha256, version_of
+from tests.calibration.law_runtime import LawRuntime
+from tests.clock import Clock
 
 TRUE = (0.02, 1e-3, 1e-7, 0.024, 2e-6)
 LENGTHS = (32, 128, 512, 2048)
+MANIFEST = {
+    "plan": {}, "model": "m", "device": "bench", "runtime_build": "b", "began_unix_s": 1.0, "formulas": {},
+    "meter": {"scope": None, "name": "none"}, "allowed": [], "host": {"power_mode": "p"},
+    "runtime": {"context_tokens": 8192}, "model_sha256": "0" * 64,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """Take three draws of a profile's bootstrap, not 200: nothing here looks at it."""
+    monkeypatch.setattr("calibration.evidence.bootstrap_by_cluster", partial(bootstrap_by_cluster, n=3))
 
 
 def recording(folder, seed, *, slower=1.0, spread=0.01):
     """Write a recording of `moe2 calibrate` of a made-up server, whose seconds are known."""
     rng = np.random.default_rng(seed)
     store = Store(folder=folder)
-    manifest = {
-        "plan": {}, "model": "m", "device": "bench", "runtime_build": "b", "began_unix_s": 1.0, "formulas": {},
-        "meter": {"scope": None, "name": "none"}, "allowed": [], "host": {"power_mode": "p"},
-        "runtime": {"context_tokens": 8192}, "model_sha256": "0" * 64,
-    }  # fmt: skip
-    store.begin(manifest)
+    store.begin(MANIFEST)
     factor = slower * np.exp(spread * rng.standard_normal())
     for block in range(2):
         for P in LENGTHS:
@@ -48,13 +63,67 @@ def generation(rng, P, out, factor):
     )  # fmt: skip
 
 
+def metered(folder, seed, *, watts, monkeypatch):
+    """Record a session of a made-up runtime whose power is replayed, a per cent apart from session to session."""
+    rng, clock = np.random.default_rng(seed), Clock()
+    monkeypatch.setattr("calibration.session.measuring.time", clock)
+    plan = Plan(most_prompt=512, output_tokens=(4, 16), blocks=2, repeats=2, most_repeats=2, window_s=0.5)
+    at_s = np.arange(0.0, 1000.0, 0.1)
+    power = PowerSeries(
+        source=Source(file="power", sha256="0"), at_s=at_s, power_w=np.full(len(at_s), watts * rng.lognormal(0, 0.01))
+    )
+    meter = ReplayMeter(power, scope="board", covers="the board", poll_s=0.002, live_ns=clock.monotonic_ns)
+    runtime = LawRuntime(noise=0.02, seed=seed, clock=clock)
+    bench = Bench(runtime=runtime, meter=meter, refresh_s=0.01, plan=plan, session=str(seed))
+    store = Store(folder=folder)
+    store.begin({**MANIFEST, "meter": {"scope": "board", "name": meter.name}})
+    for cell in (cell for block in range(plan.blocks) for cell in cells_of(plan, first_lengths(plan), block)):
+        store.add(cell.key, measure(bench, cell))
+    store.add("idle", [idle_row(bench, "idle-loaded", 5.0)])
+    return folder
+
+
+def test_a_device_that_draws_a_fifth_more_is_found_by_its_joules(tmp_path, monkeypatch):
+    """With a replayed meter: power a fifth higher is drift of all joules and of no seconds, refitted to within 4 %.
+
+    Undisturbed sessions have none; one without a meter, or with another scope, has no joules to test, and says so.
+    """
+    old, new, more = (
+        [metered(tmp_path / f"{name}{i}", 10 * seed + i, watts=watts, monkeypatch=monkeypatch) for i in range(n)]
+        for seed, (name, n, watts) in enumerate((("was", 4, 40.0), ("is", 2, 40.0), ("more", 1, 48.0)))
+    )
+    first = session_profile(read_sessions(old), name="bench/m/q", quantization="q")
+    write_profile(first, tmp_path / "first.json")
+    for folder in new:
+        found = moe2("sync", tmp_path / "first.json", folder)
+        assert found.exit_code == 0, found.output
+        assert "joules" in found.output
+    sync = ("sync", tmp_path / "first.json", *more)
+    found = moe2(*sync, "--out", tmp_path / "later")
+    assert found.exit_code == 1, found.output
+    assert [line for line in found.output.splitlines() if line.startswith("drift: all joules, by one factor: +")]
+    assert found.output.count("drift: ") == 1
+    tests = json.loads(moe2(*sync, "--json").output)["joules"]["tests"]
+    assert {test["name"]: test["change"] for test in tests}["everything"] == pytest.approx(0.2, abs=0.04)
+    second = read_profile(tmp_path / "later" / "bench--m--q@2.json")
+    P = np.array([64, 1024])
+    for then, now in ((first.joules.prefill_of(P), second.joules.prefill_of(P)), (first.idle_w, second.idle_w)):
+        assert now == pytest.approx(1.2 * then, rel=0.04)
+    assert second.seconds.prefill_of(P) == pytest.approx(first.seconds.prefill_of(P), rel=0.02)
+    assert second.evidence["version"]["drift"][0]["what"] == "all joules, by one factor"
+    told = json.loads(moe2(*sync, "--scratch", "--json").output)
+    assert [error["after"] < 0.03 < error["before"] for error in told["errors"] if error["unit"] == "j"] == [True, True]
+    unmetered = moe2("sync", tmp_path / "first.json", recording(tmp_path / "plain", 100))
+    assert "joules: no joules recorded" in unmetered.output
+    write_profile(replace(first, energy_scope="wall"), tmp_path / "wall.json")
+    assert "joules are of the wall, those recorded of board" in moe2("sync", tmp_path / "wall.json", new[0]).output
+
+
 @pytest.fixture
 def bench(tmp_path):
     """Return a profile's file, fitted on five recordings."""
     folders = [recording(tmp_path / f"old{i}", 100 + i) for i in range(5)]
     profile = session_profile(read_sessions(folders), name="bench/m/q", quantization="q")
-    from calibration.profile import write_profile
-
     write_profile(profile, tmp_path / "bench.json")
     return tmp_path / "bench.json"
 
@@ -89,8 +158,6 @@ def test_an_undisturbed_recording_is_left_alone_and_one_session_alone_says_nothi
     assert found.exit_code == 0, found.output
     assert "no drift found" in found.output
     one = session_profile(read_sessions([tmp_path / "old0"]), name="bench/m/q", quantization="q")
-    from calibration.profile import write_profile
-
     write_profile(one, tmp_path / "one.json")
     alone = moe2("sync", tmp_path / "one.json", new)
     assert alone.exit_code == 3
