@@ -123,7 +123,14 @@ class RadioAccess:
         """Return when each user is free, the site that serves it then, and the efficiency of the link (n,)."""
         begun_s = self._attachment.free_s(user, from_s)
         site = self._attachment.site(user, begun_s)
-        x_m, y_m = self._attachment.paths.places_m(user, begun_s)
+        if self._network.mobility.moves_until_s > float(from_s.min(initial=inf)):
+            return begun_s, site, self._efficiency(way, user, begun_s, site)
+        pair, of_pair = _distinct(user, site, self._network.mobility.n_users, len(self._network.sites))
+        return begun_s, site, self._efficiency(way, user[pair], begun_s[pair], site[pair])[of_pair]
+
+    def _efficiency(self, way: str, user: Integers, at_s: Floats, site: Integers) -> Floats:
+        """Return what the link between each user and its site carries at the instant beside it (n,), in bit/s/Hz."""
+        x_m, y_m = self._attachment.paths.places_m(user, at_s)
         loss_db, channel = losses_db(self._air, x_m, y_m, site), self._network.channel
         if way == "up":
             sinr_db = channel.user_tx_dbm - loss_db - channel.uplink_noise_dbm
@@ -131,8 +138,7 @@ class RadioAccess:
         else:
             sinr_db = channel.site_tx_dbm - loss_db - self._disturbance_dbm(x_m, y_m, site)
             share, cap = channel.downlink_efficiency_share, channel.downlink_efficiency_cap_bps_per_hz
-        carried = efficiency(sinr_db, share=share, cap_bps_per_hz=cap, min_sinr_db=channel.min_sinr_db)
-        return begun_s, site, carried
+        return efficiency(sinr_db, share=share, cap_bps_per_hz=cap, min_sinr_db=channel.min_sinr_db)
 
     def _disturbance_dbm(self, x_m: Floats, y_m: Floats, site: Integers) -> Floats:
         """Return noise and interference at each place (n,): the other sites near it, in a share of the time."""
@@ -159,3 +165,20 @@ class RadioAccess:
                 break  # nothing changes any more
             begun_s[waiting], site[waiting], carried[waiting] = self._begin(way, at_s, user[waiting])
             waiting = waiting[carried[waiting] == 0]
+
+
+def _distinct(user: Integers, site: Integers, n_users: int, n_sites: int) -> tuple[Integers, Integers]:
+    """Return a place of each pair of user and site that occurs, and which of these every place (n,) has.
+
+    Of users at rest each pair is looked at once, where there are fewer pairs than places.
+    """
+    if n_users * n_sites > len(user):
+        every = np.arange(len(user))
+        return every, every
+    pair = user * n_sites + site
+    place = np.full(n_users * n_sites, -1)
+    place[pair] = np.arange(len(pair))
+    found = np.flatnonzero(place >= 0)
+    number = np.empty(n_users * n_sites, dtype=np.int64)
+    number[found] = np.arange(len(found))
+    return place[found], number[pair]

@@ -41,10 +41,10 @@ class Band:
                 each = zip(*(c[rows].tolist() for c in (sent_s, begins_s, alone_s)), strict=True)
                 ends_s[rows] = [shared_end_s(self._coming[i], self._ending[i], *transfer) for transfer in each]
             else:
-                begins, ends, ending = _share(
-                    _pairs(self._coming[i]), np.array(self._ending[i]), rows, sent_s, begins_s, alone_s, ends_s
+                coming, ending = _share(
+                    _pairs(self._coming[i]), np.sort(self._ending[i]), rows, sent_s, begins_s, alone_s, ends_s
                 )
-                self._coming[i] = list(zip(begins.tolist(), ends.tolist(), strict=True))
+                self._coming[i] = sorted((begin_s, end_s) for begin_s, end_s in coming.tolist())
                 self._ending[i] = ending.tolist()
         return ends_s
 
@@ -76,20 +76,35 @@ def _by_site_and_time(site: NDArray[np.int64], sent_s: Floats) -> NDArray[np.int
     return order[np.argsort(sites[order], kind="stable")]
 
 
-_compiled_shared_end_s = compiled(shared_end_s)
-
-
 @compiled
 def _share(  # noqa: PLR0917 - compiled code takes columns one by one
     pairs: Floats, ends: Floats, rows: NDArray[np.intp], sent_s: Floats, begins_s: Floats, alone_s: Floats, out: Floats
-) -> tuple[Floats, Floats, Floats]:
-    coming = [(pairs[i, 0], pairs[i, 1]) for i in range(len(pairs))]
-    ending = [ends[i] for i in range(len(ends))]
+) -> tuple[Floats, Floats]:
+    """Do what `shared_end_s` does for each of the rows: the same sets, kept in order, as nearly all come in order."""
+    n = len(pairs) + len(ends) + len(rows)
+    at_s, until_s, ending = np.empty(n), np.empty(n), np.empty(n)
+    head, tail, first, last = 0, len(pairs), 0, len(ends)  # coming[head:tail] by its beginnings, ending[first:last]
+    at_s[:tail], until_s[:tail], ending[:last] = pairs[:, 0], pairs[:, 1], ends
     for i in rows:
-        out[i] = _compiled_shared_end_s(coming, ending, sent_s[i], begins_s[i], alone_s[i])
-    begins = np.array([pair[0] for pair in coming])
-    return begins, np.array([pair[1] for pair in coming]), np.array(ending)
+        while head < tail and at_s[head] < sent_s[i] - TOGETHER_S:
+            k = last
+            while k > first and ending[k - 1] > until_s[head]:
+                ending[k] = ending[k - 1]
+                k -= 1
+            ending[k] = until_s[head]
+            last += 1
+            head += 1
+        while first < last and ending[first] <= sent_s[i]:
+            first += 1
+        out[i] = begins_s[i] + alone_s[i] * (last - first + 1)
+        k = tail
+        while k > head and at_s[k - 1] > begins_s[i]:
+            at_s[k], until_s[k] = at_s[k - 1], until_s[k - 1]
+            k -= 1
+        at_s[k], until_s[k] = begins_s[i], out[i]
+        tail += 1
+    return np.column_stack((at_s[head:tail], until_s[head:tail])), ending[first:last]
 
 
 def _pairs(coming: list[tuple[float, float]]) -> Floats:
-    return np.array(coming, dtype=np.float64).reshape(-1, 2)
+    return np.array(sorted(coming), dtype=np.float64).reshape(-1, 2)
