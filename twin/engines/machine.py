@@ -111,10 +111,25 @@ def queue_of(
     decode_factor: NDArray[np.float64],
 ) -> NDArray[np.void]:
     """Return the queue of legs that can all be served, in the order of (arrival, rank), shape (n,)."""
-    queue = np.zeros(len(arrived_s), dtype=LEG)
-    queue["arrived_s"], queue["prompt_tokens"], queue["output_tokens"] = arrived_s, prompt_tokens, output_tokens
-    queue["prefill_factor"], queue["decode_factor"] = prefill_factor, decode_factor
-    for name in ("started_s", "first_token_s", "finished_s"):
-        queue[name] = np.nan
-    queue["last"] = -1
+    queue = np.empty(len(arrived_s), dtype=LEG)
+    columns = (arrived_s, prompt_tokens, output_tokens, prefill_factor, decode_factor)
+    blank = _blank(min(len(queue), _AT_ONCE))
+    for start in range(0, len(queue), _AT_ONCE):  # each while it is in the processor's cache
+        rows = slice(start, start + _AT_ONCE)
+        legs = queue[rows]
+        legs.view(np.uint8)[:] = blank[: len(legs)].view(np.uint8)  # field by field it takes five times as long
+        for name, column in zip(_BROUGHT, columns, strict=True):
+            legs[name] = column[rows]
     return queue
+
+
+_AT_ONCE = 4096
+_BROUGHT = ("arrived_s", "prompt_tokens", "output_tokens", "prefill_factor", "decode_factor")
+
+
+def _blank(n: int) -> NDArray[np.void]:
+    legs = np.zeros(n, dtype=LEG)
+    for name in ("started_s", "first_token_s", "finished_s"):
+        legs[name] = np.nan
+    legs["last"] = -1
+    return legs
