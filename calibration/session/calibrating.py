@@ -14,7 +14,7 @@ from calibration.meters.corrections import Correction
 from calibration.meters.protocol import Meter
 from calibration.meters.selftest import QUICK_S, self_test
 from calibration.runtimes.generation import FORMULAS, Runtime
-from calibration.session.conditions import host, preflight, thermometer, wait_until_settled
+from calibration.session.conditions import elsewhere, host, preflight, thermometer, wait_until_settled
 from calibration.session.measuring import Bench, Progress, idle_row, measure
 from calibration.session.plan import Cell, Plan, added_lengths, cells_of, first_lengths, widest_interval
 from calibration.session.store import Store, mark_row
@@ -46,8 +46,13 @@ def calibrate(
     loaded and warm, and idle after. `correction` is recorded, and applied by the fit. Raises ValueError for
     conditions that preflight refuses, a runtime that is not ready, and a recording of something else in `folder`.
     """
-    found = host()
+    found = {**host(), "elsewhere": elsewhere(runtime)}
     preflight(found, allowed=allowed)
+    if found["elsewhere"] and meter.scope is not None:
+        raise ValueError(
+            f"{found['elsewhere']} is on another machine, and {meter.name} reads this one; run moe2 calibrate there, "
+            "or without a meter (--meter none)"
+        )
     if correction is not None:
         correction.check(meter.name)
     settle = settle or partial(wait_until_settled, thermometer())
@@ -195,11 +200,35 @@ def _manifest(plan: Plan, known: Mapping[str, Any], model_file: Path | None) -> 
     found, report = known["host"], known["runtime"]
     return {
         "began_unix_s": time.time(),
-        "device": (found["gpu"] or {}).get("name") or found["board"] or found["processor"] or "not told",
+        "device": _device(found),
         "model": report.get("model"),
-        "model_sha256": None if model_file is None else hashlib.sha256(model_file.read_bytes()).hexdigest(),
+        "model_sha256": None if model_file is None else _sha256(model_file),
+        "tokenizer_sha256": None if model_file is None else _tokenizer_sha256(model_file),
         "runtime_build": report.get("build"),
         "formulas": FORMULAS,
         "plan": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(plan).items()},
         **known,
     }
+
+
+def _device(found: Mapping[str, Any]) -> str:
+    if found["elsewhere"]:
+        return "not told"
+    return (found["gpu"] or {}).get("name") or found["board"] or found["processor"] or "not told"
+
+
+def _sha256(path: Path) -> str:
+    """Return the file's SHA-256, read in parts: weights may be larger than memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _tokenizer_sha256(model_file: Path) -> str | None:
+    """Return the hash of the tokenizer beside the weights; a GGUF file holds its own. None where there is none."""
+    if model_file.suffix == ".gguf":
+        return _sha256(model_file)
+    beside = (model_file.parent / name for name in ("tokenizer.json", "tokenizer.model"))
+    return next((_sha256(path) for path in beside if path.is_file()), None)

@@ -2,16 +2,22 @@
 
 import os
 import platform
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from calibration.meters.boards import is_tegra
 from calibration.meters.nvml import gpu_state, has_gpu
+from calibration.profile import did_you_mean
+from calibration.runtimes.generation import Runtime
 
+CHECKS = ("elsewhere", "power-mode", "clocks", "throttled", "processes")
+"""What preflight refuses, by the names that let it pass."""
 MOST_SLOPE_C_PER_S = 1.0 / 60
 _GATE_S, _LOOK_S = 20.0, 1.0
 
@@ -29,22 +35,56 @@ def host(root: Path = Path("/")) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load_average": list(os.getloadavg()),
         "cpu_governors": governors or None,
+        "cpu_clock_hz": _range_hz((root / "sys/devices/system/cpu").glob("cpu*/cpufreq"), "scaling_{}_freq", 1e3),
+        "gpu_clock_hz": _range_hz(_gpus(root), "{}_freq", 1.0),
         "board": _text(root / "proc/device-tree/model"),
         "power_mode": _text(root / "var/lib/nvpmodel/status"),
         "gpu": None if gpu is None else {name: getattr(gpu, name) for name in gpu.__slots__},
     }
 
 
+def elsewhere(runtime: Runtime) -> str | None:
+    """Return the address of a runtime's server where it is on another machine; None on this one, or where unknown."""
+    url = getattr(runtime, "url", None)
+    host_of = urlsplit(url or "").hostname
+    if host_of is None:
+        return None
+    try:
+        found = socket.getaddrinfo(host_of, None, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None  # no such machine: the endpoint will say so
+    return None if any(_is_own(family, address) for family, _, _, _, address in found) else url
+
+
+def _is_own(family: int, address: tuple[Any, ...]) -> bool:
+    """Return whether an address is of this machine: only those can be bound."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address[0], 0, *address[2:]))
+        except OSError:
+            return False
+    return True
+
+
 def preflight(found: dict[str, Any], *, allowed: frozenset[str] = frozenset()) -> None:
     """Refuse conditions under which figures mean little; `allowed` names checks to let pass, which are recorded.
 
-    Raises ValueError naming the check: power-mode, clocks, throttled, processes.
+    Raises ValueError naming the check, one of CHECKS, or an `allowed` that is none of them.
     """
+    unknown = sorted(allowed - set(CHECKS))
+    if unknown:
+        raise ValueError(f"--allow {unknown[0]}: must be one of {', '.join(CHECKS)}{did_you_mean(unknown[0], CHECKS)}")
     gpu, complaints = found.get("gpu"), {}
+    if found.get("elsewhere"):
+        complaints["elsewhere"] = (
+            f"{found['elsewhere']} is on another machine, whose clocks, processes and power are not told here; run "
+            "moe2 calibrate on that machine"
+        )
     if found.get("board") and not found.get("power_mode"):
         complaints["power-mode"] = "the Jetson's power mode is not known; set one with nvpmodel -m 0"
-    if found.get("board") and found.get("cpu_governors") not in (None, ["performance"]):
-        complaints["clocks"] = f"clocks are not locked (governors {found['cpu_governors']}); run jetson_clocks"
+    loose = _loose_clocks(found)
+    if found.get("board") and loose:
+        complaints["clocks"] = f"clocks are not locked ({', '.join(loose)}); run jetson_clocks"
     if gpu and gpu["throttled_by"]:
         complaints["throttled"] = (
             f"the GPU is throttled by {', '.join(gpu['throttled_by'])}; let it cool or raise its limit"
@@ -89,6 +129,34 @@ def wait_until_settled(
                 reason = "settled" if settled else "not settled"
                 return {"reason": reason, "temperature_c": celsius[-1], "slope_c_per_s": slope}
         sleep(_LOOK_S)
+
+
+def _loose_clocks(found: dict[str, Any]) -> list[str]:
+    """Return the clocks that may move; jetson_clocks sets the least to the most and leaves the governor as it was."""
+    loose = [
+        f"{name} {low / 1e6:.0f} to {high / 1e6:.0f} MHz"
+        for name in ("cpu", "gpu")
+        for low, high in found.get(f"{name}_clock_hz") or ()
+        if low < high and not (name == "cpu" and found.get("cpu_governors") == ["performance"])
+    ]
+    if found.get("cpu_clock_hz") is None and found.get("cpu_governors") not in (None, ["performance"]):
+        loose.append(f"governors {', '.join(found['cpu_governors'])}")
+    return loose
+
+
+def _range_hz(folders: Iterable[Path], file: str, unit_hz: float) -> list[list[float]] | None:
+    """Return the least and the most of each clock in `folders`, each pair once; None where they are not told."""
+    told = [[_text(folder / file.format(end)) or "" for end in ("min", "max")] for folder in folders]
+    if not told or not all(text.isdigit() for pair in told for text in pair):
+        return None
+    return [[unit_hz * int(low), unit_hz * int(high)] for low, high in sorted({tuple(pair) for pair in told})]
+
+
+def _gpus(root: Path) -> list[Path]:
+    """Return the folders of a Tegra GPU's clock: named gpu, or by the chip."""
+    return [
+        p for p in (root / "sys/class/devfreq").glob("*") if p.name.endswith((".gpu", ".ga10b", ".gv11b", ".gp10b"))
+    ]
 
 
 def _processor(root: Path) -> str | None:

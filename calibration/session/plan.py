@@ -10,6 +10,7 @@ from calibration.fit import Fit, Floats, fit_relative, prefill_terms
 
 MOST_LENGTHS = 8
 FIRST_LENGTHS = 4
+LEAST_LENGTHS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,12 @@ class Plan:
             raise ValueError(f"most_lengths: found {self.most_lengths}, must be {FIRST_LENGTHS} to {MOST_LENGTHS}")
         if self.most_prompt <= self.least_prompt:
             raise ValueError(f"most_prompt: found {self.most_prompt}, must be above least_prompt {self.least_prompt}")
-        if min(self.output_tokens) < 2 or min(self.concurrency) < 1:
+        if len(first_lengths(self)) < LEAST_LENGTHS:
+            raise ValueError(
+                f"least_prompt {self.least_prompt} to most_prompt {self.most_prompt}: too near each other for the "
+                f"{LEAST_LENGTHS} lengths that tell the terms of a prefill apart"
+            )
+        if min(self.output_tokens, default=0) < 2 or min(self.concurrency, default=0) < 1:
             raise ValueError("output_tokens must be at least 2 each (1 is always measured) and concurrency at least 1")
         if not (0 < self.precision < 1 and self.budget_s > 0):
             raise ValueError(f"precision {self.precision} must be between 0 and 1, budget_s {self.budget_s} above 0")

@@ -27,7 +27,7 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
         if line.strip():
             try:
                 record = json.loads(line)
-                fault = record.get("error") or (record["metadata"].get("was_cancelled") and "cancelled")
+                fault = record.get("error") or _left_out(record["metadata"])
                 if fault:
                     bad.append(str(fault["type"] if isinstance(fault, dict) else fault))
                 else:
@@ -56,6 +56,13 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
         idle_w=None,
         refused=tuple({"n": bad.count(reason), "reason": reason} for reason in dict.fromkeys(bad)),
     )
+
+
+def _left_out(metadata: Mapping[str, Any]) -> str:
+    """Return why a record without an error is none of a served request of the profile, '' for none."""
+    if metadata.get("was_cancelled"):
+        return "cancelled"
+    return "warm-up" if metadata.get("benchmark_phase") == "warmup" else ""
 
 
 def write_aiperf(folder: Path, path: Path) -> int:

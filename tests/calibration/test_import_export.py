@@ -83,6 +83,9 @@ def test_an_aiperf_record_of_its_own_documentation_reads(tmp_path):
     sessions = read_aiperf(path, device="d", model="m")
     assert sessions.requests[["ttft_s", "decode_s"]].iloc[0].to_list() == pytest.approx([0.2555, 0.042])
     assert sessions.refused == ({"n": 1, "reason": "RequestCancellationError"},)
+    warm = {**served, "metadata": {"request_start_ns": 1, "benchmark_phase": "warmup"}}
+    path.write_text(json.dumps(warm) + "\n" + json.dumps(served) + "\n")
+    assert read_aiperf(path, device="d", model="m").refused == ({"n": 1, "reason": "warm-up"},)
     path.write_text('{"metadata": {}}\n')
     with pytest.raises(ValueError, match="line 1: is no record of AIPerf"):
         read_aiperf(path, device="d", model="m")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from hashlib import sha256
 from itertools import count
 from math import inf
 from pathlib import Path
@@ -19,7 +20,7 @@ from law_runtime import LawRuntime
 from calibration.meters.protocol import NoMeter, Reading
 from calibration.runtimes.endpoint import Endpoint
 from calibration.session.calibrating import calibrate
-from calibration.session.conditions import preflight, wait_until_settled
+from calibration.session.conditions import elsewhere, host, preflight, wait_until_settled
 from calibration.session.measuring import Bench, measure
 from calibration.session.plan import MOST_LENGTHS, Plan, added_lengths, cells_of, first_lengths
 from calibration.session.store import Store
@@ -263,6 +264,64 @@ def test_preflight_refuses_and_remembers_what_was_allowed():
             preflight(found)
         preflight(found, allowed=frozenset({"throttled", "processes", "clocks", "power-mode"}))
     preflight({"board": None, "gpu": None})
+    with pytest.raises(ValueError, match=r"--allow clock: must be one of elsewhere, .*did you mean 'clocks'"):
+        preflight({"board": None}, allowed=frozenset({"clock"}))
+
+
+def test_clocks_are_locked_when_they_cannot_move(tmp_path):
+    """jetson_clocks sets each clock's least to its most, and leaves the governor alone: that passes, else none does."""
+    cpu, gpu = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq", tmp_path / "sys/class/devfreq/17000000.gpu"
+    for folder, low, high in ((cpu, "scaling_min_freq", "scaling_max_freq"), (gpu, "min_freq", "max_freq")):
+        folder.mkdir(parents=True)
+        (folder / high).write_text("1300500\n")
+        (folder / low).write_text("306000\n")
+    (cpu / "scaling_governor").write_text("schedutil\n")
+    board = {"board": "Jetson", "power_mode": "pmode:0000"}
+    with pytest.raises(
+        ValueError, match=r"preflight, clocks: .*\(cpu 306 to 1300 MHz, gpu 0 to 1 MHz\); run jetson_clocks"
+    ):
+        preflight({**host(tmp_path), **board})
+    (cpu / "scaling_governor").write_text("performance\n")
+    with pytest.raises(ValueError, match=r"\(gpu 0 to 1 MHz\)"):
+        preflight({**host(tmp_path), **board})
+    (cpu / "scaling_governor").write_text("schedutil\n")
+    for path in (cpu / "scaling_min_freq", gpu / "min_freq"):
+        path.write_text("1300500\n")
+    found = host(tmp_path)
+    assert (found["cpu_clock_hz"], found["gpu_clock_hz"]) == ([[1.3005e9, 1.3005e9]], [[1300500.0, 1300500.0]])
+    preflight({**found, **board})
+
+
+def test_a_server_on_another_machine_is_not_metered_here(tmp_path):
+    """Its conditions are not this machine's: refused, and when allowed without a meter the device is not told."""
+    runtime = LawRuntime()
+    runtime.url = "http://192.0.2.1:8080"  # an address that no machine has (RFC 5737)
+    assert elsewhere(runtime) == runtime.url
+    with pytest.raises(ValueError, match=r"preflight, elsewhere: http://192\.0\.2\.1:8080 is on another machine"):
+        calibrate(runtime, NoMeter(), tmp_path, PLAN)
+    allowed = frozenset({"elsewhere"})
+    with pytest.raises(ValueError, match="and steady reads this one; run moe2 calibrate there"):
+        calibrate(runtime, LittleMeter(), tmp_path, PLAN, allowed=allowed)
+    settled = {"self_test_s": 0.1, "settle": lambda: {"reason": "settled"}}
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"weights")
+    (tmp_path / "tokenizer.json").write_bytes(b"tokens")
+    store = calibrate(runtime, NoMeter(), tmp_path / "r", PLAN, allowed=allowed, model_file=model, **settled)
+    found = store.manifest()
+    assert (found["device"], found["host"]["elsewhere"], found["allowed"]) == ("not told", runtime.url, ["elsewhere"])
+    assert found["model_sha256"] == sha256(b"weights").hexdigest()
+    assert found["tokenizer_sha256"] == sha256(b"tokens").hexdigest()
+    for here in ("http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "http://no-such-machine.invalid:1"):
+        runtime.url = here
+        assert elsewhere(runtime) is None
+
+
+def test_lengths_too_near_to_tell_a_fit_are_refused():
+    """Two prompt lengths do not tell three terms apart: said before anything is measured."""
+    with pytest.raises(ValueError, match="least_prompt 8 to most_prompt 9: too near each other for the 3 lengths"):
+        Plan(least_prompt=8, most_prompt=9)
+    with pytest.raises(ValueError, match="output_tokens must be at least 2 each"):
+        Plan(output_tokens=())
 
 
 def test_the_thermal_gate_waits_for_a_slope_under_one_degree_a_minute():

@@ -1,6 +1,7 @@
 """Laws of fitting recorded sessions: a fit predicts a session it did not see; what cannot be measured is refused."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,17 +9,20 @@ import pytest
 from law_runtime import LawRuntime
 from test_session import law_session, record
 
+from calibration.drift import drift_of
 from calibration.fit import decode_terms, fit_relative, prefill_terms
 from calibration.intervals import LEAST_FOLDS, bootstrap_by_cluster, predictor
 from calibration.meters.protocol import Reading
+from calibration.observed import of_sessions
 from calibration.padding import chosen_tiling, padded_terms
 from calibration.prediction import predict_decode, predict_prefill
 from calibration.profile import read_profile, write_profile
+from calibration.recordings import Source
 from calibration.session.measuring import Bench, idle_row, measure
 from calibration.session.plan import Plan, first_lengths
 from calibration.session.plan import cells_of as planned_cells
 from calibration.session_profile import session_profile
-from calibration.sessions import batches_of, cells_of, read_sessions
+from calibration.sessions import Sessions, batches_of, cells_of, lone_requests, no_batches, no_joules, read_sessions
 from tests.clock import Clock
 from tests.llama_server import cpu_s, llama_process, write_llama
 from tools.results_testbed import CONTENDED
@@ -170,14 +174,34 @@ def test_batch_terms_are_told_from_batches():
     assert fit.coefficients == pytest.approx([d, e, f], rel=0.02)
 
 
-def test_a_staircase_is_found_and_a_smooth_curve_is_left_smooth():
-    """Cross-validation prefers the tile that made the data, and none for data without one."""
+def test_a_staircase_is_found_and_a_smooth_curve_is_left_smooth(monkeypatch):
+    """Cross-validation prefers the tile that made the data, and none for data without one.
+
+    A profile has the tile where it is asked for, predicts the stairs by it, and `sync` finds no drift from itself.
+    """
+    monkeypatch.setattr("calibration.evidence.bootstrap_by_cluster", partial(bootstrap_by_cluster, n=3))
     rng = np.random.default_rng(0)
-    P = np.arange(100, 4000, 97)
+    P = np.arange(100, 4000, 194)
     noise = 1 + 0.01 * rng.standard_normal(len(P))
     stairs = padded_terms(P, 256) @ [0.05, 5e-4, 2e-8] * noise
-    assert chosen_tiling(P, stairs).tile == 256
     assert chosen_tiling(P, prefill_terms(P) @ [0.05, 5e-4, 2e-8] * noise).tile == 1
+    requests = lone_requests(session="s", prompt_tokens=P, output_tokens=P // 99, ttft_s=stairs, tpot_s=0.02 + 1e-6 * P)
+    sessions = Sessions(
+        source=Source(file="r", sha256="0"),
+        manifest={"device": "d", "model": "m", "host": {}, "meter": {"scope": None}, "runtime": {}},
+        requests=requests,
+        batches=no_batches(),
+        prefill_j=no_joules(),
+        decode_j=no_joules(),
+        idle_w=None,
+        refused=(),
+    )
+    smooth, tiled = (session_profile(sessions, name="d/m/q", quantization="q", tiles=t) for t in (False, True))
+    assert (smooth.seconds.tile_tokens, tiled.seconds.tile_tokens) == (1, 256)
+    assert smooth.evidence["prefill_s"]["tile"]["chosen"] == 256
+    assert np.abs(tiled.seconds.prefill_of(P) / stairs - 1).mean() < 0.01
+    assert np.abs(smooth.seconds.prefill_of(P) / stairs - 1).mean() > 0.02
+    assert drift_of(tiled, of_sessions(sessions), session_spread=0.0).found == ()
 
 
 @pytest.mark.parametrize("n", [12, 40])

@@ -86,6 +86,14 @@ def test_every_leg_agrees_with_the_oracle(engine, server, rows):
     assert run.horizon_s == max(1e6, bench.last_end_s)
 
 
+def test_tiles_are_of_prefill_first():
+    """A profile that costs prompts by whole tiles has no meaning for a server that mixes prompts: it is refused."""
+    with pytest.raises(
+        ValueError, match=r"scheduler is chunked, but profile 'by hand' costs prompts by whole tiles of 64"
+    ):
+        expert(profile(tile_tokens=64), scheduler="chunked")
+
+
 RESIDUALS = ((0.25, -0.1, -0.15), (0.5, -0.125, -0.2))
 
 
