@@ -146,16 +146,18 @@ def _write(frame: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
     """Write a table piece by piece, so that it is not in memory twice; each column as suits it.
 
     Words go from their codes straight to the file's own dictionary. What the file says of itself is text: who reads
-    it without `read_tables` meets no categories. Instants and joules are not compressed: their digits are random.
+    it without `read_tables` meets no categories. Only words are compressed: what else repeats is short by its
+    dictionary, and the digits of instants and joules are random.
     """
-    repeated = [field.name for field in schema if field.type in (_TEXT, _FLAG) or field.name in _REPEATED]
+    words = [field.name for field in schema if field.type in (_TEXT, _FLAG)]
+    repeated = [field.name for field in schema if field.type == _TEXT or field.name in _REPEATED]
     marks = pa.Schema.from_pandas(frame.iloc[:0].astype(dict.fromkeys(frame.select_dtypes("category"), object)))
     fields = [pa.field(f.name, _arrow(frame[f.name].iloc[:0], f.type).type) for f in schema]
     with pq.ParquetWriter(
         path,
         pa.schema(fields),
-        compression={field.name: "zstd" if field.name in repeated else "none" for field in schema},
-        use_dictionary=[column for column in repeated if schema.field(column).type != _FLAG],
+        compression={field.name: "zstd" if field.name in words else "none" for field in schema},
+        use_dictionary=repeated,
         write_statistics=False,
         store_schema=False,
     ) as writer:
