@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from scenarios.commands.voice import voiced
+
 __all__ = ["app"]
 
 PANELS = {
@@ -93,7 +95,7 @@ def _made(name: str) -> Any:
         found.rich_help_panel = panel
     one.callback()(lambda: None)  # so that it is a group, of this one command
     group: Any = typer.main.get_command(one)
-    return group.commands[name]
+    return voiced(group.commands[name])
 
 
 def _name(command: Any) -> str:

@@ -16,6 +16,7 @@ from scenarios.runs.folder import check_replaceable, whole_folder
 from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.runs.summary import summarise
+from scenarios.steps import step
 from twin.records.tables import write_tables
 from twin.world import Engine
 
@@ -60,7 +61,8 @@ def write_result(
 
     `summary` has keys of summary.json, `story` fields of the report's story that say something else than the twin's.
     """
-    write_tables(result.tables, folder)
+    with step(console, "writing the tables"):
+        write_tables(result.tables, folder)
     (folder / "scenario.toml").write_text(resolved(result.assembly.scenario), encoding="utf-8")
     if report:
         _write_report(result, folder, out, console, story or {})
@@ -92,7 +94,7 @@ def _write_report(result: Result, folder: Path, out: Path, console: Console, cha
     from scenarios.report import write_report  # noqa: PLC0415
     from scenarios.story.telling import tell  # noqa: PLC0415
 
-    with console.status("drawing the report"):
+    with step(console, "drawing the report"):
         story = replace(tell(result, out=out), **changes)
         figures = draw_figures(story, folder / "figures")
         write_report(story, figures, folder / "report.html")

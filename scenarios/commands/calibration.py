@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
 from scenarios.commands.meters import MeterKind, Rails, meters, words
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.profiles import profiles
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
     from calibration.profile import Profile
@@ -71,7 +71,7 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     from calibration.session.calibrating import calibrate
     from calibration.session.plan import Plan
 
-    console = Console(stderr=True)
+    console = progress_console()
     columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     with bad_input(), bar:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from scenarios.commands import method
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
     from moe2.answers import Answers
@@ -43,7 +43,7 @@ def train(
         if not out.absolute().parent.is_dir():
             raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
         table = _answers(answers)
-        bar = Progress(console=Console(stderr=True), transient=True)
+        bar = Progress(console=progress_console(), transient=True)
         with bar:
             task = bar.add_task("training")
             gate = train_gate(table, seed=seed, progress=lambda n, total: bar.update(task, completed=n, total=total))

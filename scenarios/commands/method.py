@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def collect_(
 
     with bad_input():
         asked, prompts = read_endpoints(endpoints), read_questions(questions)
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        with Progress(console=progress_console(), transient=True) as bar:
             tasks = {e.model: bar.add_task(e.model, total=len(prompts)) for e in asked}
             table = collect(
                 asked,

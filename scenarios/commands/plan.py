@@ -11,7 +11,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from scenarios.commands.options import Changes, ScenarioArg
+from scenarios.commands.output import AsJson
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
     from scenarios.plans.certifying import Certified
@@ -27,9 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def plan_(  # noqa: PLR0917 - the command line's options
-    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one.")],
+    scenario: ScenarioArg,
     out: Annotated[Path, typer.Option(help="Folder for plan.toml, summary.json and tried.parquet.")],
-    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
+    changes: Changes = None,
     k: Annotated[list[int] | None, typer.Option(help="Experts asked per request to consider; may be repeated.")] = None,
     max_batch: Annotated[
         list[int] | None,
@@ -40,9 +43,7 @@ def plan_(  # noqa: PLR0917 - the command line's options
         ),
     ] = None,
     max_runs: Annotated[int, typer.Option(help="Runs of the twin at most.", min=2)] = 40,
-    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print everything that was tried.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the experts to keep, how many to ask, and how to set each device: the best answers that hold under load.
 
@@ -56,7 +57,7 @@ def plan_(  # noqa: PLR0917 - the command line's options
     from scenarios.plans.planning import plan  # noqa: PLC0415
     from scenarios.runs.folder import check_replaceable, whole_folder  # noqa: PLC0415
 
-    console = Console(stderr=True, quiet=quiet)
+    console = progress_console()
     with bad_input():
         check_replaceable(out)
         given = load(scenario, changes or [])
@@ -66,8 +67,8 @@ def plan_(  # noqa: PLR0917 - the command line's options
         _write(found, summary, folder)
     if as_json:
         print(json.dumps(summary, indent=2))
-    elif not quiet:
-        _print(found, out, verbose=verbose)
+    else:
+        _print(found, out)
     raise typer.Exit(STATUS[found.status])
 
 
@@ -114,12 +115,10 @@ def _certificate(found: Certified) -> dict[str, Any]:
     return {**told, **{key: value if isfinite(value) else None for key, value in values.items()}}
 
 
-def _print(found: Plan, out: Path, *, verbose: bool) -> None:
+def _print(found: Plan, out: Path) -> None:
     from scenarios.commands.terminal import print_verdicts  # noqa: PLC0415
 
     console = Console(highlight=False, emoji=False)
-    if verbose:
-        _print_tried(found, console)
     if found.best is None or found.result is None:
         console.print(f"no plan: of {found.n_proposals} proposals that promised to fit none holds under load")
         console.print("the reasons are in tried.parquet; relax a budget, lower the load, or add a device")
@@ -141,10 +140,3 @@ def _print(found: Plan, out: Path, *, verbose: bool) -> None:
 def _words(found: Plan, proposal: Proposal) -> str:
     settings = "; ".join(["", *proposal.set_otherwise(found.plant.given)])
     return f"k = {proposal.k}, {', '.join(proposal.names)}{settings}"
-
-
-def _print_tried(found: Plan, console: Console) -> None:
-    for row in found.tried.to_dict("records"):
-        settings = f"; {row['settings']}" if row["settings"] else ""
-        why = f" ({row['why']})" if row["why"] else ""
-        console.print(escape(f"k = {row['k']}, {row['experts']}{settings}: {row['status']}{why}"))

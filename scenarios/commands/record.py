@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
     from scenarios.recording.playing import Counts
@@ -56,7 +57,6 @@ def record(  # noqa: PLR0917 - the command line's options
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
 ) -> None:
     """Play a scenario's requests on real endpoints and write the tables of `moe2 run`.
 
@@ -65,7 +65,7 @@ def record(  # noqa: PLR0917 - the command line's options
 
     Example: moe2 record testbed --endpoints endpoints.toml --out recorded
     """
-    console = Console(stderr=True, quiet=quiet)
+    console = progress_console()
     if not resume:
         with bad_input():
             plan = _prepared(scenario, endpoints, out, changes or [], speed, replications, questions)
@@ -73,7 +73,7 @@ def record(  # noqa: PLR0917 - the command line's options
             whole = _performed(plan, console)
         if not whole:
             console.print("interrupted: what ended is kept")
-    _finish(out, console, report=report, as_json=as_json, quiet=quiet)
+    _finish(out, console, report=report, as_json=as_json)
 
 
 def _prepared(  # noqa: PLR0917 - as the options stand
@@ -126,7 +126,7 @@ def _watch(bar: Progress, plan: Plan) -> Callable[[int, Counts], None]:
     return watch
 
 
-def _finish(out: Path, console: Console, *, report: bool, as_json: bool, quiet: bool) -> None:
+def _finish(out: Path, console: Console, *, report: bool, as_json: bool) -> None:
     from scenarios.commands.terminal import print_verdicts
     from scenarios.recording.recording import recording_of
     from scenarios.recording.writing import write_recording
@@ -137,7 +137,7 @@ def _finish(out: Path, console: Console, *, report: bool, as_json: bool, quiet: 
         result = write_recording(recording_of(out), out, report=report, console=console)
     if as_json:
         print((out / "summary.json").read_text(encoding="utf-8"), end="")
-    elif not quiet:
+    else:
         print_verdicts(result.assembly.file.name, result.verdicts, busy=busiest(result.tables.devices))
         for line in _told(out, result):
             print(line)

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
+from scenarios.steps import step
 
 if TYPE_CHECKING:
     from scenarios.figures import Figure, Vector
@@ -29,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command()(report)
 
 
-def report(  # noqa: PLR0917 - the command line's options
+def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders that `moe2 run` wrote; the first is compared with.")],
     out: Annotated[
         Path | None,
@@ -42,7 +44,6 @@ def report(  # noqa: PLR0917 - the command line's options
         Literal["svg", "pdf"] | None, typer.Option(help="Draw every figure in this format too, for papers.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics and verdicts as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:
     """Draw the report of a run again from its tables, or put several runs side by side on one page.
 
@@ -52,7 +53,7 @@ def report(  # noqa: PLR0917 - the command line's options
 
     Example: moe2 report runs/k1 runs/k2 runs/testbed --out comparison --interactive
     """
-    console = Console(stderr=True, quiet=quiet)
+    console = progress_console()
     with bad_input():
         if len(runs) == 1:
             told = _redraw(runs[0], out or runs[0], interactive=interactive, vector=vector, console=console)
@@ -62,7 +63,7 @@ def report(  # noqa: PLR0917 - the command line's options
             told = _compare(runs, out, interactive=interactive, vector=vector, console=console)
     if as_json:
         print(json.dumps(told, indent=2))
-    elif not quiet:
+    else:
         print(told["page"])
 
 
@@ -72,11 +73,11 @@ def _redraw(run: Path, out: Path, *, interactive: bool, vector: Vector | None, c
     from scenarios.story.reading import read_result, told_of
     from scenarios.story.telling import tell
 
-    with console.status("reading the tables"):
+    with step(console, "reading the tables"):
         story = replace(tell(read_result(run), out=run), **told_of(run))
     if out != run:
         _check_out(out, "report.html")
-    with console.status("drawing the report"):
+    with step(console, "drawing the report"):
         figures = _whole(out, lambda folder: draw_figures(story, folder, vector=vector))
         write_report(story, figures, out / "report.html", interactive=interactive)
     verdicts = json.loads((run / "summary.json").read_text(encoding="utf-8"))["verdicts"]
@@ -93,9 +94,9 @@ def _compare(
 
     folders = _named(runs)
     _check_out(out, COMPARISON)
-    with console.status("reading the tables"):
+    with step(console, "reading the tables"):
         found = compare({name: read_result(folder) for name, folder in folders.items()}, folders)
-    with console.status("drawing the page"):
+    with step(console, "drawing the page"):
         figures = _whole(out, lambda folder: draw_side_by_side(found.stories, folder, vector=vector))
         write_comparison(found, figures, out / COMPARISON, interactive=interactive)
     return {"page": str(out / COMPARISON), **_plain(found)}

@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from scenarios.commands import timeline
+from scenarios.commands.options import Changes, EngineName, ScenarioArg
 from scenarios.commands.output import AsJson
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
 
 __all__ = ["register"]
-
-ScenarioArg = Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one (`moe2 scenarios`).")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, for example router.k=2. May be repeated."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +32,7 @@ def run(  # noqa: PLR0917 - the command line's options
         Path | None, typer.Option(metavar="FOLDER", help="Play a recorded run again: only the servers are simulated.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all chance, in place of the scenario's.")] = None,
-    engine: Annotated[str, typer.Option(help="compiled, or simpy: the same in plain Python, slower.")] = "compiled",
+    engine: EngineName = "compiled",
     report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
     timeline_to: Annotated[
         Path | None, typer.Option("--timeline", metavar="FILE", help="Write the first replication as Perfetto JSON.")
@@ -45,7 +40,6 @@ def run(  # noqa: PLR0917 - the command line's options
     timeline_from: Annotated[float, typer.Option(help="Begin of the timeline's window in seconds.")] = 0.0,
     timeline_until: Annotated[float | None, typer.Option(help="Its end; that of the run when left out.")] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status says it.")] = False,
 ) -> None:
     """Simulate a scenario and judge its budgets.
 
@@ -58,7 +52,7 @@ def run(  # noqa: PLR0917 - the command line's options
     from scenarios.verdicts.verdict import exit_status
     from twin.world import engine_of
 
-    console = Console(stderr=True, quiet=quiet)
+    console = progress_console()
     with bad_input():
         extra = [] if seed is None else [f"seed={seed}"]
         timeline.check_timeline(timeline_to, timeline_from, timeline_until)
@@ -70,7 +64,7 @@ def run(  # noqa: PLR0917 - the command line's options
             timeline.draw_timeline(out, timeline_to, timeline_from, timeline_until)
     if as_json:
         print((out / "summary.json").read_text(encoding="utf-8"), end="")
-    elif not quiet:
+    else:
         from scenarios.commands.terminal import print_verdicts
         from twin.records.metrics import busiest
 

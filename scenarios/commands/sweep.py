@@ -4,39 +4,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from scenarios.commands.completing import complete_changes
+from scenarios.commands.options import Asked, AskedBeside, ScenarioArg, taking
 from scenarios.commands.refusal import bad_input
+from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
-    from scenarios.figures import Vector
+    from scenarios.sweeps.cache import Cache
     from scenarios.sweeps.sweeping import Backend, Sweep
 
 __all__ = ["register"]
 
-ScenarioArg = Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one (`moe2 scenarios`).")]
-Out = Annotated[Path, typer.Option(help="Folder to write to; what an earlier sweep in it measured is used again.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key at every point. May be repeated."),
-]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes to run beside each other.")]
-CacheDir = Annotated[Path | None, typer.Option("--cache", help="Folder of the cache; by default `cache` in --out.")]
 BackendName = Annotated[str, typer.Option(help="Where points run: joblib (this machine) or dask.")]
 Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="The Dask scheduler, with --backend dask.")]
-EngineName = Annotated[str, typer.Option(help="compiled, or simpy: the same in plain Python, slower.")]
 Figures = Annotated[bool, typer.Option(help="Draw the figures.")]
 Interactive = Annotated[
     bool, typer.Option("--interactive", help="Make the curves of sweep.html explorable; five megabytes more.")
 ]
-VectorFormat = Annotated[
-    Literal["svg", "pdf"] | None, typer.Option("--vector", help="Draw every figure in this format too, for papers.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,24 +33,23 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def sweep(  # noqa: PLR0917 - the command line's options
+@taking(AskedBeside)
+def sweep(
     scenario: ScenarioArg,
     vary: Annotated[
         list[str],
-        typer.Option(metavar="KEY=VALUES", help="Vary one key: k=1,2,3 or users.count=100..1000:100. May be repeated."),
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="Vary one key: k=1,2,3 or users.count=100..1000:100. May be repeated.",
+            autocompletion=complete_changes,
+        ),
     ],
-    out: Out,
-    changes: Changes = None,
-    jobs: Jobs = 2,
-    cache: CacheDir = None,
+    *,
     backend: BackendName = "joblib",
     scheduler: Scheduler = None,
-    engine: EngineName = "compiled",
     figures: Figures = True,
     interactive: Interactive = False,
-    vector: VectorFormat = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    asked: AskedBeside,
 ) -> None:
     """Run a scenario at every point of a grid, under the same chance, and show what changes.
 
@@ -72,31 +59,26 @@ def sweep(  # noqa: PLR0917 - the command line's options
 
     Example: moe2 sweep testbed --vary k=1,2,3 --vary load.requests_per_s=0.05..0.2:0.05 --out runs/sweep
     """
-    from scenarios.sweeps.cache import Cache
     from scenarios.sweeps.sweeping import Pictures, check_out, perform_sweep, prepare_sweep
     from twin.world import engine_of
 
-    console = Console(stderr=True, quiet=quiet)
-    pictures = Pictures(interactive=interactive, vector=vector) if figures else None
+    pictures = Pictures(interactive=interactive, vector=asked.vector) if figures else None
     with bad_input():
-        where = _backend(backend, scheduler, jobs)
-        plan = prepare_sweep(scenario, vary, changes or [], engine=engine_of(engine))
-        check_out(out)
-        kept = Cache(folder=cache or out / "cache")
-        perform_sweep(plan, out, cache=kept, backend=where, pictures=pictures, console=console)
-    _print_points(out, plan.keys, as_json=as_json, quiet=quiet)
+        where = _backend(backend, scheduler, asked.jobs)
+        plan = prepare_sweep(scenario, vary, asked.changes or [], engine=engine_of(asked.engine))
+        check_out(asked.out)
+        perform_sweep(
+            plan, asked.out, cache=_cache(asked), backend=where, pictures=pictures, console=progress_console()
+        )
+    _print_points(plan.keys, asked)
 
 
-def capacity(  # noqa: PLR0917 - the command line's options
+@taking(Asked)
+def capacity(
     scenario: ScenarioArg,
-    out: Out,
-    changes: Changes = None,
     tolerance: Annotated[float, typer.Option(help="How close the two edges are found, relative.")] = 0.05,
-    cache: CacheDir = None,
-    engine: EngineName = "compiled",
-    vector: VectorFormat = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    *,
+    asked: Asked,
 ) -> None:
     """Find how many users, or which rate, until a budget breaks.
 
@@ -107,40 +89,32 @@ def capacity(  # noqa: PLR0917 - the command line's options
     Example: moe2 capacity testbed --set router.k=1 --out runs/capacity
     """
     from scenarios.plans.capacity import find_capacity, write_capacity
-    from scenarios.sweeps.cache import Cache
     from scenarios.sweeps.sweeping import Backend, check_out
     from twin.world import engine_of
 
-    console = Console(stderr=True, quiet=quiet)
     with bad_input():
-        check_out(out)
-        kept = Cache(folder=cache or out / "cache")
+        check_out(asked.out)
         found = find_capacity(
             scenario,
-            changes or [],
+            asked.changes or [],
             tolerance=tolerance,
-            engine=engine_of(engine),
-            cache=kept,
+            engine=engine_of(asked.engine),
+            cache=_cache(asked),
             backend=Backend(),
-            console=console,
+            console=progress_console(),
         )
-        write_capacity(found, out, cache=kept, console=console, vector=vector)
-    _print_points(out, found.sweep.keys, as_json=as_json, quiet=quiet)
-    if not (as_json or quiet):
+        write_capacity(found, asked.out, cache=_cache(asked), console=progress_console(), vector=asked.vector)
+    _print_points(found.sweep.keys, asked)
+    if not asked.as_json:
         print(found.words)
 
 
-def sensitivity(  # noqa: PLR0917 - the command line's options
+@taking(AskedBeside)
+def sensitivity(
     scenario: ScenarioArg,
-    out: Out,
-    changes: Changes = None,
     by: Annotated[float, typer.Option(help="How much looser each budget is made, as a share.")] = 0.05,
-    jobs: Jobs = 2,
-    cache: CacheDir = None,
-    engine: EngineName = "compiled",
-    vector: VectorFormat = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    *,
+    asked: AskedBeside,
 ) -> None:
     """Ask which budget binds the choice of experts, and what a looser one buys.
 
@@ -153,10 +127,10 @@ def sensitivity(  # noqa: PLR0917 - the command line's options
     from twin.world import engine_of
 
     with bad_input():
-        plan = relaxed(scenario, changes or [], by=by, engine=engine_of(engine))
-    _ask(plan, out, jobs=jobs, cache=cache, vector=vector, as_json=as_json, quiet=quiet)
-    if not (as_json or quiet):
-        _print_binding(out, plan)
+        plan = relaxed(scenario, asked.changes or [], by=by, engine=engine_of(asked.engine))
+    _ask(plan, asked)
+    if not asked.as_json:
+        _print_binding(asked.out, plan)
 
 
 def _print_binding(out: Path, plan: Sweep) -> None:
@@ -174,17 +148,8 @@ def _print_binding(out: Path, plan: Sweep) -> None:
         print(f"does not bind the choice, so more of it buys nothing: {', '.join(still)}")
 
 
-def whatif(  # noqa: PLR0917 - the command line's options
-    scenario: ScenarioArg,
-    out: Out,
-    changes: Changes = None,
-    jobs: Jobs = 2,
-    cache: CacheDir = None,
-    engine: EngineName = "compiled",
-    vector: VectorFormat = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
+@taking(AskedBeside)
+def whatif(scenario: ScenarioArg, *, asked: AskedBeside) -> None:
     """Ask what if a device is lost or crashes, prompts grow twice as long, or the load doubles.
 
     Every variant keeps the experts that the scenario keeps, and pairs with the scenario as it is. Exit status: 0 done,
@@ -196,22 +161,12 @@ def whatif(  # noqa: PLR0917 - the command line's options
     from twin.world import engine_of
 
     with bad_input():
-        plan = what_ifs(scenario, changes or [], engine=engine_of(engine))
-    _ask(plan, out, jobs=jobs, cache=cache, vector=vector, as_json=as_json, quiet=quiet)
+        plan = what_ifs(scenario, asked.changes or [], engine=engine_of(asked.engine))
+    _ask(plan, asked)
 
 
-def versus(  # noqa: PLR0917 - the command line's options
-    one: ScenarioArg,
-    other: ScenarioArg,
-    out: Out,
-    changes: Changes = None,
-    jobs: Jobs = 2,
-    cache: CacheDir = None,
-    engine: EngineName = "compiled",
-    vector: VectorFormat = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
+@taking(AskedBeside)
+def versus(one: ScenarioArg, other: ScenarioArg, *, asked: AskedBeside) -> None:
     """Ask which of two scenarios is better, paired: both run under the first one's seeds.
 
     --set changes both. Exit status: 0 done, 2 bad input.
@@ -222,28 +177,33 @@ def versus(  # noqa: PLR0917 - the command line's options
     from twin.world import engine_of
 
     with bad_input():
-        plan = both(one, other, changes or [], engine=engine_of(engine))
-    _ask(plan, out, jobs=jobs, cache=cache, vector=vector, as_json=as_json, quiet=quiet)
+        plan = both(one, other, asked.changes or [], engine=engine_of(asked.engine))
+    _ask(plan, asked)
 
 
-def _ask(
-    plan: Sweep, out: Path, *, jobs: int, cache: Path | None, vector: Vector | None, as_json: bool, quiet: bool
-) -> None:
+def _ask(plan: Sweep, asked: AskedBeside) -> None:
     """Perform a sweep over variants and print the paired differences beside its points."""
     import pandas as pd
 
     from scenarios.commands.terminal_sweep import print_differences
-    from scenarios.sweeps.cache import Cache
     from scenarios.sweeps.sweeping import Backend, Pictures, check_out, perform_sweep
 
+    pictures = Pictures(vector=asked.vector)
     with bad_input():
-        check_out(out)
-        kept = Cache(folder=cache or out / "cache")
-        pictures, console = Pictures(vector=vector), Console(stderr=True, quiet=quiet)
-        perform_sweep(plan, out, cache=kept, backend=Backend(n_jobs=jobs), pictures=pictures, console=console)
-    _print_points(out, plan.keys, as_json=as_json, quiet=quiet)
-    if not (as_json or quiet):
-        print_differences(pd.read_parquet(out / "sweep.parquet"), plan.base.file.budgets.delay_statistic)
+        check_out(asked.out)
+        backend = Backend(n_jobs=asked.jobs)
+        perform_sweep(
+            plan, asked.out, cache=_cache(asked), backend=backend, pictures=pictures, console=progress_console()
+        )
+    _print_points(plan.keys, asked)
+    if not asked.as_json:
+        print_differences(pd.read_parquet(asked.out / "sweep.parquet"), plan.base.file.budgets.delay_statistic)
+
+
+def _cache(asked: Asked) -> Cache:
+    from scenarios.sweeps.cache import Cache
+
+    return Cache(folder=asked.cache or asked.out / "cache")
 
 
 def _backend(name: str, scheduler: str | None, jobs: int) -> Backend:
@@ -256,15 +216,14 @@ def _backend(name: str, scheduler: str | None, jobs: int) -> Backend:
     return Backend(n_jobs=jobs, scheduler=scheduler)
 
 
-def _print_points(out: Path, keys: tuple[str, ...], *, as_json: bool, quiet: bool) -> None:
+def _print_points(keys: tuple[str, ...], asked: Asked) -> None:
     import pandas as pd
 
     from scenarios.commands.terminal_sweep import print_points
 
-    points = pd.read_parquet(out / "points.parquet")
-    if as_json:
+    out, points = asked.out, pd.read_parquet(asked.out / "points.parquet")
+    if asked.as_json:
         print(points.to_json(orient="records", double_precision=15))
-    if as_json or quiet:
-        return
-    print_points(points, keys)
-    print(f"tables and figures in {out}: {', '.join(sorted(p.name for p in out.iterdir() if p.name != 'cache'))}")
+    if not asked.as_json:
+        print_points(points, keys)
+        print(f"tables and figures in {out}: {', '.join(sorted(p.name for p in out.iterdir() if p.name != 'cache'))}")

@@ -8,6 +8,7 @@ cost more; the first that holds is the plan. Proposals that would keep an expert
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from twin.records.tables import Tables
 from twin.servers.expert import Expert
 
 __all__ = ["Plan", "plan"]
+
+log = logging.getLogger(__name__)
 
 QUICK = 4  # replications of a first look
 MORE = 8  # times the scenario's replications, until the verdict on a plan is given up as undecided
@@ -237,6 +240,8 @@ class _Search:
     def _note(self, proposal: Proposal, status: str, why: str) -> None:
         experts, settings = ", ".join(proposal.names), ", ".join(proposal.set_otherwise(self.plant.given))
         self.tried.append((proposal.k, experts, settings, proposal.value, status, why))
+        told = "; ".join(part for part in (f"k = {proposal.k}, {experts}", settings) if part)
+        log.info("%s: %s%s", told, status, f" ({why})" if why else "")
 
 
 def _no_better(proposal: Proposal, part: Proposal) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from twin.users.request_file import RequestFile
 
 __all__ = ["AnyLoad", "Assembly", "Load", "assemble", "draw", "draw_loads", "replicate", "seeds"]
+
+log = logging.getLogger(__name__)
 
 MAX_PROCESSES = 2  # the machines this is built for have two cores
 
@@ -164,6 +167,8 @@ def replicate(
     pool, router = (None, None) if (r := assembly.routing) is None else (r.pool, r.router)
     found = {i: tabulate(run, replication=first + i, pool=pool, router=router) for i, run in runs}
     tables = [found[i] for i in range(len(found))]
+    n_requests = sum(len(table.requests) for table in tables)
+    log.info("%d requests simulated%s", n_requests, ", with drawn profiles" if drawn else "")
     if assembly.replay is not None:
         played = assembly.replay.replications[first : first + len(tables)]
         tables = [replayed.tables(found) for replayed, found in zip(played, tables, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from scenarios.files.schema import Budgets
 from scenarios.runs.replicating import MAX_PROCESSES, AnyLoad, Assembly, assemble, draw, replicate
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
-from scenarios.verdicts.verdict import Verdict, look_level, verdict_table
+from scenarios.verdicts.verdict import Verdict, look_level, overall, verdict_table
 from scenarios.verdicts.warmup import warmup_s
 from twin.records.tables import Tables, joined
 
 __all__ = ["Result", "look_sizes", "run", "simulate_until_decided", "until_decided"]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,7 @@ def until_decided(
     for first, size in itertools.pairwise((0, *sizes)):
         evidence = extend(first, size, level)
         verdicts = judge_budgets(budgets, evidence)
+        log.info("%d replications: %s", size, overall(verdicts) if verdicts else "no budget to judge")
         if not any(v.needs_replications for v in verdicts):
             break
     return evidence, verdicts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from scenarios.files.loading import Scenario, load
+from scenarios.steps import step
 from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
 from scenarios.sweeps.cache import Cache, digest, write_whole
 from scenarios.sweeps.variations import Variation, grid, read_variations, variations_of
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from twin.world import Engine
 
 __all__ = ["Backend", "Pictures", "Point", "Sweep", "collect", "measured", "perform_sweep", "prepare_sweep"]
+
+log = logging.getLogger(__name__)
 
 TABLES = ("sweep", "points", "replications", "verdicts")
 PAGE = "sweep.html"
@@ -122,7 +126,7 @@ def perform_sweep(
         return
     ordered = measured(sweep, cache=cache, backend=backend, console=console)
     (out / "sweep.json").unlink(missing_ok=True)
-    with console.status("writing the tables"):
+    with step(console, "writing tables and figures"):
         _write(sweep, ordered, out, pictures)
     write_whole(out / "sweep.json", (json.dumps(record, indent=2) + "\n").encode())
 
@@ -177,6 +181,7 @@ def collect(
     unique = {task.digest: task for task in tasks}
     found = {} if cache is None else {key: known for key in unique if (known := cache.get(key)) is not None}
     missing = [task for key, task in unique.items() if key not in found]
+    log.info("%d points: %d are in the cache, %d are to be measured", len(unique), len(found), len(missing))
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=len(missing))
@@ -184,6 +189,7 @@ def collect(
             if cache is not None:
                 cache.put(key, result)
             found[key] = result
+            log.info("%s: %s", unique[key].where, result["status"])
             progress.advance(bar)
     return found
 

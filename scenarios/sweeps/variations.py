@@ -14,7 +14,7 @@ from typing import Any
 from scenarios.files.complaints import near
 from scenarios.files.schema import ScenarioFile
 
-__all__ = ["MAX_POINTS", "Variation", "grid", "literal", "read_variations", "variations_of"]
+__all__ = ["MAX_POINTS", "Variation", "grid", "keys_of", "literal", "read_variations", "variations_of"]
 
 MAX_POINTS = 10_000
 _HOW = "write it as key=value,value or key=first..last:step, for example router.k=1,2,3 or users.count=100..1000:100"
@@ -162,11 +162,16 @@ def _decimal(number: str, text: str) -> Decimal:
     return value
 
 
+def keys_of(file: ScenarioFile) -> list[str]:
+    """Return every key of a scenario, defaults included."""
+    return list(_keys(file.model_dump()))
+
+
 def _full_key(key: str, file: ScenarioFile) -> str:
     """Return the whole key that a short one stands for."""
     if "." in key or "[" in key or key in type(file).model_fields:
         return key
-    keys = list(_keys(file.model_dump()))
+    keys = keys_of(file)
     ends = [k for k in keys if k.rpartition(".")[2] == key]
     if len(ends) == 1:
         return ends[0]

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from scenarios.cli import app
 from tests.scenarios.sweep_plant import write_small
@@ -133,7 +134,25 @@ def test_every_help_has_an_example_that_the_command_can_read(words):
         assert {word for word in example.split() if word.startswith("--")} <= known
 
 
-@pytest.mark.parametrize("words", sorted(set(COMMANDS) - PRINT_JSON_ANYWAY))
-def test_every_command_speaks_to_programs(words):
-    """`--json` is known to every command that does not print JSON anyway."""
-    assert "--json" in {name for parameter in COMMANDS[words].params for name in parameter.opts}
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_speaks_to_programs_and_as_much_as_it_is_told(words):
+    """`--json` is known to every command that does not print JSON anyway, `-q` and `-v` to all."""
+    known = {name for parameter in COMMANDS[words].params for name in parameter.opts}
+    assert {"-q", "-v"} <= known
+    assert "--json" in known or words in PRINT_JSON_ANYWAY
+
+
+def test_quiet_prints_nothing_and_verbose_tells_the_steps_on_stderr(tmp_path):
+    """`-q` leaves the exit status and what is wrong; `-v` adds steps with their seconds, to stderr alone."""
+    small = str(write_small(tmp_path / "in"))
+    words = ["run", small, "--no-report", "--out", str(tmp_path / "out")]
+    plain, quiet, verbose = (CliRunner().invoke(app, [*words, *more]) for more in ([], ["-q"], ["-v"]))
+    assert plain.exit_code == quiet.exit_code == verbose.exit_code
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+    assert verbose.stdout == plain.stdout != ""
+    assert "requests simulated" in verbose.stderr
+    assert "requests simulated" not in plain.stderr
+    wrong = CliRunner().invoke(app, ["check", "testbad", "-q"])
+    assert wrong.exit_code == 2
+    assert "testbad" in wrong.stderr
+    assert wrong.stdout == ""
