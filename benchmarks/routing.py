@@ -23,7 +23,7 @@ def routing() -> tuple[float, float]:
     """Return prompts per second of wall and of CPU time, the best of some rounds: 8 experts, 2 asked."""
     gate = bundled_gate()
     random = np.random.default_rng(0)
-    embedding = random.normal(size=(PROMPTS, gate.hidden_weight.shape[0])).astype(np.float32)
+    embedding = random.normal(size=(PROMPTS, gate.projection.shape[0])).astype(np.float32)
     embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
     wall, cpu = [], []
     for _ in range(ROUNDS):

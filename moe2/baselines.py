@@ -12,6 +12,7 @@ from moe2.learned import category_best, confidence_vote, neighbours, regression
 from moe2.router import PooledAnswers, Router
 
 MAJORITY = "majority vote of all"
+PLAIN_MAJORITY = "plain majority vote of all"  # its ties know nothing of the experts
 
 
 def single_expert(*, pool: Answers, models: Sequence[str], expert: int) -> Router:
@@ -35,6 +36,15 @@ def majority_vote(*, answers: Answers, pool: Answers, models: Sequence[str]) -> 
     weights = np.tile(1 + 1e-6 * 0.5**rank, (len(pool), 1))
     weights /= weights.sum(axis=1, keepdims=True)
     return _router(MAJORITY, pool, models, _everyone(weights.shape), weights)
+
+
+def plain_majority(*, pool: Answers, models: Sequence[str]) -> Router:
+    """Return all experts with equal weights; ties go to the lowest option, whoever named it.
+
+    The vote as it is done without any knowledge of the experts: weaker than `majority_vote`, whose ties know them.
+    """
+    weights = np.full((len(pool), len(models)), 1 / len(models))
+    return _router(PLAIN_MAJORITY, pool, models, _everyone(weights.shape), weights)
 
 
 def average_of_all(*, answers: Answers, pool: Answers, models: Sequence[str]) -> Router:
@@ -82,6 +92,7 @@ def baselines(*, answers: Answers, pool: Answers, models: Sequence[str], k: int,
     """
     return [
         majority_vote(answers=answers, pool=pool, models=models),
+        plain_majority(pool=pool, models=models),
         average_of_all(answers=answers, pool=pool, models=models),
         confidence_vote(answers=answers, pool=pool, models=models),
         random_experts(pool=pool, models=models, k=k, seed=seed),

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe2.answers import Answers
-from moe2.baselines import MAJORITY, best_single, majority_vote, single_expert
+from moe2.baselines import MAJORITY, PLAIN_MAJORITY, best_single, majority_vote, plain_majority, single_expert
 from moe2.evaluation import compare
 from moe2.router import GateRouter, Router
 from moe2.training import Recipe, train_gate
@@ -55,7 +55,7 @@ def crossfit(
         rows = cut.rows("test")
         for name, method in _methods(cut, ks, recipe or Recipe(), models).items():
             right.setdefault(name, np.zeros(len(answers), dtype=np.bool_))[rows] = _right(method, len(rows))
-    return compare(right, BEST_SINGLE, MAJORITY, answers.text_key)
+    return compare(right, answers.text_key, best=BEST_SINGLE, majority=MAJORITY, plain=PLAIN_MAJORITY)
 
 
 def _methods(cut: Answers, ks: Sequence[int], recipe: Recipe, models: Sequence[str]) -> dict[str, Router]:
@@ -64,6 +64,7 @@ def _methods(cut: Answers, ks: Sequence[int], recipe: Recipe, models: Sequence[s
     return {
         BEST_SINGLE: single_expert(pool=pool, models=models, expert=best_single(cut, models)),
         MAJORITY: majority_vote(answers=cut, pool=pool, models=models),
+        PLAIN_MAJORITY: plain_majority(pool=pool, models=models),
         **{f"gate, k = {k}": GateRouter.of(gate=gate, answers=pool, models=models, k=k) for k in ks},
     }
 

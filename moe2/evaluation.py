@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from moe2.answers import Answers
-from moe2.baselines import MAJORITY, baselines, best_single, single_expert
+from moe2.baselines import MAJORITY, PLAIN_MAJORITY, baselines, best_single, single_expert
 from moe2.costs import LegCosts
 from moe2.fusion import likelihood
 from moe2.gate import Gate
@@ -29,11 +29,11 @@ def evaluate(
 ) -> pd.DataFrame:
     """Return one row per method and category ("all" first) on the test split, every leg served.
 
-    Columns: method, kind (router, baseline, single expert, unreachable), category, n, accuracy, low, high,
-    diff_vs_best_single, diff_low, diff_high, diff_vs_majority, majority_low, majority_high, loss (nats per prompt),
-    delay_s (mean of the slowest expert asked), energy_j (mean sum of the experts asked), note. The intervals are
-    percentile bootstrap at 95 % over questions, questions of the same text together; differences are paired. The
-    costs are NaN for a method that asks an expert whose costs are unknown.
+    Columns: method, kind (router, baseline, single expert, unreachable), category, n, accuracy, low, high, those of
+    `compare` against the best single expert and both majority votes, loss (nats per prompt), delay_s (mean of the
+    slowest expert asked), energy_j (mean sum of the experts asked), note. The intervals are percentile bootstrap at
+    95 % over questions, questions of the same text together. The costs are NaN for a method that asks an expert whose
+    costs are unknown.
 
     Args:
         answers: with validation and test prompts; the best single expert is chosen on validation.
@@ -61,7 +61,8 @@ def evaluate(
     tables = []
     for category in ("all", *np.unique(pool.category).tolist()):
         rows = np.flatnonzero((pool.category == category) | (category == "all"))
-        table = compare({name: column[rows] for name, column in right.items()}, best, MAJORITY, pool.text_key[rows])
+        here = {name: column[rows] for name, column in right.items()}
+        table = compare(here, pool.text_key[rows], best=best, majority=MAJORITY, plain=PLAIN_MAJORITY)
         table.insert(1, "category", category)
         for figure, columns in paid.items():
             table[figure] = [columns[name][rows].mean() for name in right]
@@ -74,31 +75,54 @@ def evaluate(
 
 
 def compare(
-    right: Mapping[str, NDArray[np.bool_]], best: str, majority: str, cluster: NDArray[np.int64], *, seed: int = 0
+    right: Mapping[str, NDArray[np.bool_]],
+    cluster: NDArray[np.int64],
+    *,
+    best: str,
+    majority: str | None = None,
+    plain: str | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Return accuracy and paired differences of methods with 95 % intervals, resampling whole clusters.
+    """Return accuracy and paired leads of methods with 95 % intervals, resampling whole clusters.
+
+    Columns: method, n, accuracy, low, high; against each reference the difference (diff_vs_best_single, diff_low,
+    diff_high; diff_vs_majority, majority_low, majority_high; diff_vs_plain, plain_low, plain_high) and the ratio less 1
+    (ratio_vs_best_single, ratio_best_single_low, ratio_best_single_high, and so on).
 
     Args:
         right: method to right or wrong, (n,) each.
-        best: the method that diff_vs_best_single is against.
-        majority: the method that diff_vs_majority is against.
         cluster: (n,) rows with the same value are resampled together.
+        best: the method that stands for the best single expert.
+        majority: the majority vote; its columns are left out without it.
+        plain: the majority vote whose ties know nothing of the experts, likewise.
         seed: of the bootstrap.
     """
     names = list(right)
     correct = np.stack([right[name] for name in names], axis=1).astype(float)  # (n, methods)
     resampled = _bootstrap(correct, cluster, seed)  # (RESAMPLES, methods)
-    table = pd.DataFrame({"method": names, "n": len(correct)})
-    for prefix, column, reference in (
-        ("", "accuracy", None),
-        ("diff_", "diff_vs_best_single", best),
-        ("majority_", "diff_vs_majority", majority),
+    accuracy = correct.mean(axis=0)  # (methods,)
+    table = pd.DataFrame({"method": names, "n": len(correct), "accuracy": accuracy})
+    table["low"], table["high"] = np.quantile(resampled, (0.025, 0.975), axis=0)
+    for name, prefix, reference in (
+        ("best_single", "diff", best),
+        ("majority", "majority", majority),
+        ("plain", "plain", plain),
     ):
-        against = None if reference is None else names.index(reference)
-        table[column] = correct.mean(axis=0) - (0 if against is None else correct[:, against].mean())
-        draws = resampled - (0 if against is None else resampled[:, [against]])
-        table[f"{prefix}low"], table[f"{prefix}high"] = np.quantile(draws, (0.025, 0.975), axis=0)
+        if reference is not None:
+            at = names.index(reference)
+            table[f"diff_vs_{name}"] = accuracy - accuracy[at]
+            draws = resampled - resampled[:, [at]]
+            table[f"{prefix}_low"], table[f"{prefix}_high"] = np.quantile(draws, (0.025, 0.975), axis=0)
+            table[f"ratio_vs_{name}"] = _lead(accuracy, accuracy[at])
+            draws = _lead(resampled, resampled[:, [at]])
+            table[f"ratio_{name}_low"], table[f"ratio_{name}_high"] = np.quantile(draws, (0.025, 0.975), axis=0)
     return table
+
+
+def _lead(accuracy: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return accuracy / reference - 1; NaN where the reference is never right."""
+    known = np.broadcast_to(reference > 0, accuracy.shape)
+    return np.asarray(np.divide(accuracy, reference, out=np.full(accuracy.shape, np.nan), where=known) - 1)
 
 
 def _paid(

@@ -76,9 +76,15 @@ def top_k(logits: NDArray[np.floating], k: int) -> tuple[NDArray[np.intp], NDArr
     """
     if k < 1:
         raise ValueError(f"k is {k}, must be at least 1: a request needs an expert")
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # (n, k)
-    top = np.take_along_axis(np.asarray(logits, dtype=np.float64), best, axis=1)
-    return np.where(np.isfinite(top), best, -1), softmax(top)
+    left = np.array(logits, dtype=np.result_type(logits, np.float32), order="C")  # a copy: who is chosen becomes -inf
+    prompts = np.arange(len(left))
+    best = np.empty((min(k, left.shape[1]), len(left)), dtype=np.intp)  # (k, n): sums over k run along the prompts
+    top = np.empty(best.shape)
+    for place in range(len(best)):
+        best[place] = left.argmax(axis=1)  # the first of equals
+        top[place] = left[prompts, best[place]]
+        left[prompts, best[place]] = -np.inf
+    return np.where(np.isfinite(top), best, -1).T, softmax(top.T)
 
 
 def _check_votes(choice: NDArray[np.int8], weight: NDArray[np.float64], n_options: NDArray[np.int8]) -> None:

@@ -1,6 +1,6 @@
 """The gate h(x): one logit per model of the answers table, from the prompt's embedding alone.
 
-It was trained in torch (`moe2.training`); here it is two matrix products in NumPy, so that routing needs no torch.
+It was trained in torch (`moe2.training`); here it is three matrix products in NumPy, so that routing needs no torch.
 """
 
 import json
@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 
 from moe2.answers import Answers, find_model
 
-SCHEMA = 2
+SCHEMA = 3
 BLOCK = 512  # prompts per matrix product: their hidden layer stays in a core's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A multilayer perceptron with one hidden layer, and what it was trained on.
+    """A perceptron with one hidden layer behind a linear one, and what it was trained on.
 
-    logits = (relu(x W1 + b1) W2 + b2) / temperature, where the bracket is the log-odds that each model is right.
+    logits = (relu(x P W1 + b1) W2 + b2) / temperature, where the bracket is the log-odds that each model is right.
     """
 
     models: tuple[str, ...]  # (N,)
-    hidden_weight: NDArray[np.float32]  # (dimensions, H) W1
+    projection: NDArray[np.float32]  # (dimensions, R) P, see moe2.narrowing
+    hidden_weight: NDArray[np.float32]  # (R, H) W1
     hidden_bias: NDArray[np.float32]  # (H,) b1
     output_weight: NDArray[np.float32]  # (H, N) W2
     output_bias: NDArray[np.float32]  # (N,) b2
@@ -40,10 +41,12 @@ class Gate:
     evidence: Mapping[str, Any]  # seed, hash of the answers, versions, validation figures
 
     def __post_init__(self) -> None:
-        dimensions, hidden = self.hidden_weight.shape
+        (rank, hidden), N = self.hidden_weight.shape, len(self.models)
         shapes = (self.hidden_bias.shape, self.output_weight.shape, self.output_bias.shape)
-        if shapes != ((hidden,), (hidden, len(self.models)), (len(self.models),)):
-            raise ValueError(f"gate: layers {dimensions, hidden}, {shapes} do not fit {len(self.models)} models")
+        if shapes != ((hidden,), (hidden, N), (N,)) or self.projection.shape != (len(self.projection), rank):
+            raise ValueError(
+                f"gate: layers {self.projection.shape}, {rank, hidden}, {shapes} do not fit each other and {N} models"
+            )
         if self.trust.ndim != 2 or len(self.trust) != len(self.models) or not np.all(self.trust >= 0):
             raise ValueError(
                 f"gate: trust is {self.trust.shape}, must have a row per model and be at least 0; models: "
@@ -57,21 +60,24 @@ class Gate:
 
     def log_odds(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the log-odds (n, N) that each model answers rightly, from embeddings (n, dimensions)."""
-        if embedding.ndim != 2 or embedding.shape[1] != len(self.hidden_weight):
+        if embedding.ndim != 2 or embedding.shape[1] != len(self.projection):
             raise ValueError(
-                f"gate: embeddings are {embedding.shape}, must be (prompts, {len(self.hidden_weight)}), made by "
+                f"gate: embeddings are {embedding.shape}, must be (prompts, {len(self.projection)}), made by "
                 f"{self.encoder}"
             )
         embedding = np.asarray(embedding, dtype=np.float32)
         odds = np.empty((len(embedding), len(self.models)), dtype=np.float32)
-        buffer = np.empty((min(BLOCK, len(embedding)), len(self.hidden_bias)), dtype=np.float32)
+        n, (rank, hidden_units) = min(BLOCK, len(embedding)), self.hidden_weight.shape
+        narrow, wide = np.empty((n, rank), dtype=np.float32), np.empty((n, hidden_units), dtype=np.float32)
+        # relu(h + b) = max(h, -b) + b: one pass over the hidden layer, its b W2 is the same for every prompt
+        floor, constant = -self.hidden_bias, self.hidden_bias @ self.output_weight + self.output_bias
         for start in range(0, len(embedding), BLOCK):
             block = embedding[start : start + BLOCK]
-            hidden = np.matmul(block, self.hidden_weight, out=buffer[: len(block)])  # (block, H)
-            hidden += self.hidden_bias
-            np.maximum(hidden, 0, out=hidden)
+            read = np.matmul(block, self.projection, out=narrow[: len(block)])  # (block, R)
+            hidden = np.matmul(read, self.hidden_weight, out=wide[: len(block)])  # (block, H)
+            np.maximum(hidden, floor, out=hidden)
             np.matmul(hidden, self.output_weight, out=odds[start : start + BLOCK])
-        odds += self.output_bias
+        odds += constant
         return odds
 
     def logits(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -107,7 +113,7 @@ class Gate:
             )
 
 
-_ARRAYS = ("hidden_weight", "hidden_bias", "output_weight", "output_bias", "trust")
+_ARRAYS = ("projection", "hidden_weight", "hidden_bias", "output_weight", "output_bias", "trust")
 _FIGURES = ("models", "temperature", "smoothing", "k", "encoder", "evidence")
 
 

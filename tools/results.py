@@ -113,30 +113,36 @@ def method() -> Iterable[str]:
     answers, gate = bundled_answers(), bundled_gate()
     found = evaluate(answers, gate)
     table = found[found["category"] == "all"]
-    best = table.loc[table["note"].str.contains("best single"), "accuracy"].iloc[0]
-    majority = table.loc[table["method"].str.contains("majority"), "accuracy"].iloc[0]
     yield (
         f"`moe2 evaluate`: {len(answers.models)} LLMs of 3.8 to 14 billion parameters, "
         f"{int(table['n'].iloc[0])} test questions of MMLU-Pro. Differences are paired, in points. "
         "The oracle needs the right answer: it cannot be built, and it profits from lucky guesses."
     )
     yield markdown(
-        ["method", "accuracy", "interval", "− best single", "interval", "− majority", "interval"],
+        ["method", "accuracy", "interval", "− best single", "interval", "− majority", "interval", "− plain majority",
+         "interval"],
         [
             [
                 r["method"].removeprefix("only "), points(r["accuracy"]), span(r["low"], r["high"]),
                 f"{100 * r['diff_vs_best_single']:+.1f}", span(r["diff_low"], r["diff_high"]),
                 f"{100 * r['diff_vs_majority']:+.1f}", span(r["majority_low"], r["majority_high"]),
+                f"{100 * r['diff_vs_plain']:+.1f}", span(r["plain_low"], r["plain_high"]),
             ]
             for r in table.to_dict("records")
         ],
     )  # fmt: skip
-    routers = table[table["kind"] == "router"]
-    ratios = ", ".join(
-        f"{r['method']}: {100 * (r['accuracy'] / best - 1):+.1f} % and {100 * (r['accuracy'] / majority - 1):+.1f} %"
-        for r in routers.to_dict("records")
+    yield (
+        "The gate's lead as a ratio less 1, with its paired interval. The majority's ties go to the expert best on "
+        "validation, which makes it the stronger vote; the plain majority's go to the lowest option."
     )
-    yield f"As ratios over the best single expert and over the majority vote: {ratios}."
+    references = {"best_single": "best single expert", "majority": "majority", "plain": "plain majority"}
+    yield markdown(
+        ["method", *(f"over the {words}" for words in references.values())],
+        [
+            [r["method"], *(ratio(r, name) for name in references)]
+            for r in table[table["kind"] == "router"].to_dict("records")
+        ],
+    )
     k3 = found[found["method"].isin(["gate, k = 3", "majority vote of all"]) & (found["category"] != "all")]
     wide = k3.pivot_table(index="category", columns="method", values="accuracy")
     lost = wide[wide["gate, k = 3"] < wide["majority vote of all"]]
@@ -244,6 +250,11 @@ def percent(value: float | None) -> str:
 
 def points(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def ratio(row: dict, reference: str) -> str:
+    low, high = (100 * row[f"ratio_{reference}_{end}"] for end in ("low", "high"))
+    return f"{100 * row[f'ratio_vs_{reference}']:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def span(low: float, high: float) -> str:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 
 from moe2.answers import Answers, bundled_answers
-from moe2.baselines import MAJORITY
+from moe2.baselines import MAJORITY, PLAIN_MAJORITY
 from moe2.crossfit import BEST_SINGLE, crossfit
 from moe2.curves import methods_of, right
 from moe2.evaluation import compare
@@ -52,18 +53,20 @@ def out_of_fold(answers: Answers) -> Iterable[str]:
         "recipe; leads are paired, in points with 95 % intervals, and as ratios. How the recipe was settled stands in "
         "docs/decisions/gate.md; figures of the one fixed test split are in docs/results.md."
     )
-    base = {reference: table.loc[reference, "accuracy"] for reference in (BEST_SINGLE, MAJORITY)}
+    references = {
+        "best_single": (BEST_SINGLE, "diff_low", "diff_high"),
+        "majority": (MAJORITY, "majority_low", "majority_high"),
+        "plain": (PLAIN_MAJORITY, "plain_low", "plain_high"),
+    }
     rows = []
     for name, row in table.iterrows():
         shown = [str(name), f"{100 * row['accuracy']:.1f} %"]
-        for reference, lead, low, high in (
-            (BEST_SINGLE, "diff_vs_best_single", "diff_low", "diff_high"),
-            (MAJORITY, "diff_vs_majority", "majority_low", "majority_high"),
-        ):
-            points = f"{100 * row[lead]:+.1f} ({100 * row[low]:+.1f} to {100 * row[high]:+.1f})"
-            shown += ["", ""] if name == reference else [points, f"{100 * row[lead] / base[reference]:+.1f} %"]
+        for words, (reference, low, high) in references.items():
+            points = f"{100 * row[f'diff_vs_{words}']:+.1f} ({100 * row[low]:+.1f} to {100 * row[high]:+.1f})"
+            shown += ["", ""] if name == reference else [points, _ratio(row, words)]
         rows.append(shown)
-    yield _table(["method", "accuracy", "over the best single", "ratio", "over the majority", "ratio"], rows)
+    over = ("over the best single", "over the majority", "over the plain majority")
+    yield _table(["method", "accuracy", *(word for words in over for word in (words, "ratio"))], rows)
 
 
 def equal_energy(answers: Answers) -> Iterable[str]:
@@ -83,7 +86,7 @@ def equal_energy(answers: Answers) -> Iterable[str]:
         at = curves[(curves["budget"] == budget_j) & curves["accuracy"].notna()].set_index("method")
         correct = {m.name: right(m, pooled, *at.loc[m.name, ["experts", "k"]], test) for m in methods}
         for name, hits in correct.items():
-            lead = compare(correct, name, name, answers.text_key[test]).set_index("method").loc["gate"]
+            lead = compare(correct, answers.text_key[test], best=name).set_index("method").loc["gate"]
             shown = [name, f"{100 * hits.mean():.1f} %"]
             span = f"{100 * lead['diff_low']:+.1f} to {100 * lead['diff_high']:+.1f}"
             ahead = [f"{100 * lead['diff_vs_best_single']:+.1f}", span] if name != "gate" else ["", ""]
@@ -160,6 +163,11 @@ def _accuracy(answers: Answers, gate: Gate, k: int, category: str) -> float:
     router = GateRouter.of(gate=gate, answers=answers, models=answers.models, k=k)
     experts, weights = router.route(rows)
     return float(router.answer(rows, experts, weights, np.ones(experts.shape, dtype=bool))[1].mean())
+
+
+def _ratio(row: pd.Series, reference: str) -> str:
+    low, high = (100 * row[f"ratio_{reference}_{end}"] for end in ("low", "high"))
+    return f"{100 * row[f'ratio_vs_{reference}']:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -69,6 +69,7 @@ def print_scenarios(questions: Mapping[str, str]) -> None:
 
 
 _ACCURACY = ("right, %", "− single", "− majority", "loss", "s", "J")
+_REFERENCES = {"best_single": "best single", "majority": "majority", "plain": "plain majority"}
 
 
 def print_accuracy(found: pd.DataFrame, *, costs_of: str) -> None:
@@ -84,6 +85,11 @@ def print_accuracy(found: pd.DataFrame, *, costs_of: str) -> None:
         "so it cannot be built. Loss: nats per question; s: mean of the slowest expert asked; J: mean sum of all those "
         f"asked, both of {costs_of}, unloaded."
     )
+    ratios = _plain_table("ratio − 1, %", numbers=tuple(_REFERENCES.values()))
+    for row in found[found["kind"] == "router"].to_dict("records"):
+        ratios.add_row(row["method"], *(_ratio(row, name) for name in _REFERENCES))
+    console.print(ratios)
+    console.print("The plain majority's ties go to the lowest option, the majority's to the expert best on validation.")
 
 
 def print_categories(found: pd.DataFrame) -> None:
@@ -128,6 +134,12 @@ def _coefficients(row: Mapping[str, Any]) -> str:
 
 def _difference(points: float, low: float, high: float) -> str:
     return f"{100 * points:+.1f} ±{50 * (high - low):.1f}".replace("-", MINUS)
+
+
+def _ratio(row: Mapping[Any, Any], reference: str) -> str:
+    """Return the lead over a reference as a share of the reference's accuracy, with its interval."""
+    low, high = row[f"ratio_{reference}_low"], row[f"ratio_{reference}_high"]
+    return f"{100 * row[f'ratio_vs_{reference}']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})".replace("-", MINUS)
 
 
 def _plain_table(*texts: str, numbers: Sequence[str] = ()) -> Table:

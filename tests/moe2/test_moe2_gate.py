@@ -8,8 +8,11 @@ import pytest
 from moe2_samples import sample_answers
 
 from moe2.answers import bundled_answers
+from moe2.fusion import likelihood, top_k
 from moe2.gate import Gate, bundled_gate, read_gate, write_gate
+from moe2.narrowing import narrowed
 from moe2.training import Recipe, train_gate
+from moe2.tuning import best_temperature, fused_log_likelihood
 
 torch = pytest.importorskip("torch", reason="extra 'gate' is not installed: pip install 'moe2-twin[gate]'")
 QUICK = Recipe(heads=2, hidden=8, epochs=2)
@@ -19,6 +22,7 @@ def small_gate(**changes):
     random = np.random.default_rng(0)
     gate = Gate(
         models=("ada", "bob", "cy"),
+        projection=np.eye(6, dtype=np.float32),
         hidden_weight=random.normal(size=(6, 4)).astype(np.float32),
         hidden_bias=random.normal(size=4).astype(np.float32),
         output_weight=random.normal(size=(4, 3)).astype(np.float32),
@@ -80,6 +84,26 @@ def test_the_score_loss_is_calibrated():
     assert predicted.mean(axis=0) == pytest.approx(unseen.correct.mean(axis=0), abs=0.06)
 
 
+def test_narrowing_keeps_what_the_gate_says():
+    """Prompts in 10 of 20 directions: 10 dimensions lose nothing, of 5 none is better; few prompts change nothing."""
+    random = np.random.default_rng(0)
+    embedding = (random.normal(size=(400, 10)) @ random.normal(size=(10, 20)) + 1).astype(np.float32)
+    layers = {"hidden_weight": (20, 30), "hidden_bias": (30,), "output_weight": (30, 3), "output_bias": (3,)}
+    arrays = {name: random.normal(size=shape).astype(np.float32) for name, shape in layers.items()}
+
+    def hidden(found):
+        return embedding @ found["projection"] @ found["hidden_weight"] + found["hidden_bias"]
+
+    wide = hidden(narrowed(arrays, embedding, 20))
+    assert wide == pytest.approx(embedding @ arrays["hidden_weight"] + arrays["hidden_bias"], abs=1e-4)
+    assert hidden(narrowed(arrays, embedding, 10)) == pytest.approx(wide, abs=1e-3)
+    left = np.linalg.svd(wide - wide.mean(axis=0), compute_uv=False)[5:]
+    assert np.square(hidden(narrowed(arrays, embedding, 5)) - wide).sum() == pytest.approx(
+        np.square(left).sum(), rel=1e-3
+    )
+    assert narrowed(arrays, embedding[:79], 10)["projection"].shape == (20, 20)
+
+
 def test_numpy_and_torch_compute_the_same_logits():
     """The gate's two matrix products equal torch's linear layers."""
     gate = small_gate()
@@ -122,20 +146,49 @@ def test_training_again_gives_the_bundled_gate():
     rows = answers.rows("validation")
     difference = np.abs(again.log_odds(answers.embedding[rows]) - gate.log_odds(answers.embedding[rows]))
     assert difference.max() < 0.02
-    assert (again.temperature, again.smoothing, again.k) == (gate.temperature, gate.smoothing, gate.k)
+    assert again.temperature == pytest.approx(gate.temperature, rel=0.02)
+    assert (again.smoothing, again.k) == (gate.smoothing, gate.k)
 
 
-def test_the_score_loss_fits_validation_better_than_the_mixture():
-    """The comparison that chose the default, on validation: fused log-likelihood, averaged over k."""
-    from moe2.training import _log_likelihood
+def test_the_temperature_is_the_likeliest_on_validation():
+    """No temperature of a fine grid does better; log-odds three times as large get one three times as high."""
+    answers = sample_answers(600)
+    odds = 2 * answers.embedding[:, :3] + np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
+    value, temperature = best_temperature(answers, odds, 0.3)
+    grid = np.geomspace(0.2, 5.0, 60)
+    assert value >= max(fused_log_likelihood(answers, odds / t, 0.3) for t in grid)
+    assert best_temperature(answers, 3 * odds, 0.3)[1] == pytest.approx(3 * temperature, rel=1e-3)
 
+
+def test_the_likelihood_over_all_k_is_that_of_each_k():
+    """Running sums over ranked experts are the mixtures of the top 1, 2, ... N."""
+    answers, logits = sample_answers(200), np.random.default_rng(0).normal(size=(200, 3))
+    right = likelihood(answers.choice, answers.gold, answers.n_options, smoothing=0.3)
+    slow = []
+    for k in (1, 2, 3):
+        experts, weights = top_k(logits, k)
+        slow.append(np.log((weights * np.take_along_axis(right, experts, axis=1)).sum(axis=1)).mean())
+    assert fused_log_likelihood(answers, logits, 0.3) == pytest.approx(np.mean(slow))
+
+
+def test_the_default_loss_mixes_no_worse_than_the_mixture_s_own():
+    """On validation, averaged over k: as likely a mixture as that of the gate trained for mixtures.
+
+    And it knows each expert by itself, which the other does not: that is what orders subsets.
+    """
     answers = bundled_answers()
     rows = answers.of(answers.rows("validation"))
+    mixture = train_gate(answers, recipe=Recipe(loss="mixture"))
 
-    def fused(gate):
-        return _log_likelihood(rows, gate.logits(rows.embedding), gate.smoothing)
+    def mixed(gate):
+        return fused_log_likelihood(rows, gate.logits(rows.embedding), gate.smoothing)
 
-    assert fused(bundled_gate()) > fused(train_gate(answers, recipe=Recipe(loss="mixture")))
+    def alone(gate):
+        odds = gate.log_odds(rows.embedding).astype(float)
+        return np.mean(np.logaddexp(0.0, odds) - rows.correct * odds)
+
+    assert mixed(bundled_gate()) > mixed(mixture) - 0.002
+    assert alone(bundled_gate()) < alone(mixture) - 0.03
 
 
 def test_a_gate_for_other_models_is_refused():
@@ -172,7 +225,7 @@ def test_unreadable_checkpoints_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"g\.safetensors: not a readable gate"):
         read_gate(path)
     save_file({"x": np.zeros(2)}, path)
-    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is None, must be 2"):
+    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is None, must be 3"):
         read_gate(path)
 
 

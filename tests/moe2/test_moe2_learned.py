@@ -84,6 +84,7 @@ def test_the_cheapest_that_fits_fits_and_is_cheapest():
 def curve_parts():
     gate = Gate(
         models=MODELS,
+        projection=np.eye(6, dtype=np.float32),
         hidden_weight=np.hstack([np.eye(6), -np.eye(6)]).astype(np.float32),
         hidden_bias=np.zeros(12, dtype=np.float32),
         output_weight=np.vstack([np.eye(6), -np.eye(6)])[:, :3].astype(np.float32),

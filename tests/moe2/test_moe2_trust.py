@@ -61,6 +61,7 @@ def test_a_router_trusts_each_expert_by_its_own_model():
     trust[0], trust[2] = 0.5, 0.9
     gate = Gate(
         models=models,
+        projection=np.eye(6, dtype=np.float32),
         hidden_weight=flat,
         hidden_bias=np.zeros(1, dtype=np.float32),
         output_weight=np.zeros((1, 3), dtype=np.float32),
