@@ -1,7 +1,11 @@
-"""Requests per wall second of `moe2 run`, end to end: gate, network, 8 batching servers, k = 2, noise, tables written.
+"""Requests per wall second of `moe2 run`, end to end: gate, radio, 8 batching servers, k = 2, noise, tables written.
 
 Run it with `python benchmarks/end_to_end.py [REQUESTS …]`; each size is run five times in a process of its own, after
 one run that compiles. The seconds are those of the whole process, interpreter start and imports included.
+
+2,000 users stand among 25 access points, and every request is served: the rate keeps the busiest server, to which the
+bundled gate sends nearly half of the legs, below its capacity. Beside that, a million requests without the radio and
+with users who walk.
 """
 
 import json
@@ -14,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import log
 from pathlib import Path
 
@@ -25,15 +30,19 @@ from moe2.answers import bundled_answers
 RUNS = 5
 FEW_RUNS_ABOVE = 1_000_000  # requests; larger sizes are run once
 ROOM_GB = 12.0  # that must be free for the ten million requests, which take about 8
-REQUESTS_PER_S = 5.0
+REQUESTS_PER_S = 2.0
+BESIDE = 1_000_000  # requests of the runs that are compared
+STANDING = "count = 2000\n[network.access_points]\ngrid = [5, 5]\n"
+WALKING = 'count = 20\nmobility = "random_waypoint"\n[network.access_points]\ngrid = [5, 5]\n'
+NO_RADIO = "count = 2000\n"
 
 
-def scenario(folder: Path, n_requests: int) -> Path:
+def scenario(folder: Path, n_requests: int, users: str = STANDING) -> Path:
     """Write a scenario in which the bundled gate spreads requests over the eight models, all on one kind of card."""
     profile = json.loads(bundled_profiles()["rtx-4090/llama-3.1-8b-instruct/bf16"].read_text(encoding="utf-8"))
     parts = [
         f'name = "end to end"\nduration_s = {n_requests / REQUESTS_PER_S}\nreplications = 1\n'
-        f'[load]\nprocess = "poisson"\nrequests_per_s = {REQUESTS_PER_S}\n[users]\ncount = 2000\n'
+        f'[load]\nprocess = "poisson"\nrequests_per_s = {REQUESTS_PER_S}\n[users]\n{users}'
         '[verdicts]\ninputs = "nominal"\n[router]\nk = 2\nsubset = [%s]\n'
         % ", ".join(f'"{model}"' for model in bundled_answers().models)
     ]
@@ -61,33 +70,72 @@ def run(path: Path, folder: Path) -> tuple[float, float, float]:
     return wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20  # Linux gives kilobytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Runs of one size: wall seconds, processor seconds and peak gigabytes, medians but for the last."""
+
+    n_requests: int
+    n_runs: int
+    wall_s: float
+    least_s: float
+    most_s: float
+    cpu_s: float
+    gb: float
+
+    def line(self, start_s: float) -> str:
+        return (
+            f"{self.wall_s:.2f} s (median of {self.n_runs}, {self.least_s:.2f} to {self.most_s:.2f}), "
+            f"{self.n_requests / self.wall_s:,.0f} requests/s, {once(self.n_requests, self.wall_s - start_s)}; "
+            f"{self.cpu_s:.2f} processor seconds, at most {self.gb:.2f} GB"
+        )
+
+
+def measured(folder: Path, n_requests: int, users: str = STANDING) -> Found:
+    """Run a load as often as its size allows."""
+    path = scenario(folder, n_requests, users)
+    found = [run(path, folder) for _ in range(RUNS if n_requests <= FEW_RUNS_ABOVE else 1)]
+    walls_s, cpus_s, gbs = zip(*found, strict=True)
+    return Found(
+        n_requests=n_requests,
+        n_runs=len(found),
+        wall_s=statistics.median(walls_s),
+        least_s=min(walls_s),
+        most_s=max(walls_s),
+        cpu_s=statistics.median(cpus_s),
+        gb=max(gbs),
+    )
+
+
 def main() -> None:
     sizes = [int(n) for n in sys.argv[1:]] or [10_000, 100_000, 1_000_000]
     if not sys.argv[1:] and available_gb() > ROOM_GB:
         sizes.append(10_000_000)
     print(f"{processor()}, {platform.system()}, Python {platform.python_version()}, one process, inputs nominal")
-    seconds = {}
-    with tempfile.TemporaryDirectory() as folder:
-        run(scenario(Path(folder), 1000), Path(folder))
-        started = [run(scenario(Path(folder), 1000), Path(folder)) for _ in range(RUNS)]
-        start_s = statistics.median(wall_s for wall_s, _, _ in started)
-        print(f"1,000 requests: {start_s:.2f} s (median of {RUNS}): nearly all of it is the start")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(scenario(folder, 1000), folder)  # compiles
+        start = measured(folder, 1000)
+        print(f"1,000 requests, nearly all of it the start: {start.line(start.wall_s)}")
+        found = {}
         for n in sizes:
-            path = scenario(Path(folder), n)
-            found = [run(path, Path(folder)) for _ in range(RUNS if n <= FEW_RUNS_ABOVE else 1)]
-            seconds[n] = statistics.median(wall_s for wall_s, _, _ in found)
-            print(
-                f"{n:,} requests: {seconds[n]:.2f} s (median of {len(found)}, {min(found)[0]:.2f} to "
-                f"{max(found)[0]:.2f}), {n / seconds[n]:,.0f} requests/s, {once(n, seconds[n] - start_s)}; "
-                f"{statistics.median(cpu_s for _, cpu_s, _ in found):.2f} processor seconds, at most "
-                f"{max(gb for _, _, gb in found):.2f} GB",
-                flush=True,
-            )
-    if len(sizes) > 1:
-        low, high = min(sizes), max(sizes)
+            found[n] = measured(folder, n)
+            print(f"{n:,} requests: {found[n].line(start.wall_s)}", flush=True)
+        if len(sizes) > 1:
+            print_slopes(found, start)
+        if BESIDE in sizes:
+            for users, words in ((NO_RADIO, "without the radio"), (WALKING, "with 20 users who walk")):
+                print(f"{BESIDE:,} requests {words}: {measured(folder, BESIDE, users).line(start.wall_s)}", flush=True)
+
+
+def print_slopes(found: Mapping[int, Found], start: Found) -> None:
+    low, high = min(found), max(found)
+    for words, seconds, start_s in (
+        ("wall", {n: f.wall_s for n, f in found.items()}, start.wall_s),
+        ("processor", {n: f.cpu_s for n, f in found.items()}, start.cpu_s),
+    ):
         print(
-            f"log-log slope from {low:,} to {high:,} requests: {slope(seconds, low, high, 0.0)}; without the start: "
-            f"{slope(seconds, low, high, start_s)}"
+            f"log-log slope of {words} seconds from {low:,} to {high:,} requests: {slope(seconds, low, high, 0.0)}; "
+            f"without the start: {slope(seconds, low, high, start_s)}"
         )
 
 
