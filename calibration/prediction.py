@@ -37,6 +37,14 @@ def predict_decode(
     return _prediction(profile, "decode_s", seconds, lengths, extrapolate=extrapolate)
 
 
+def is_beyond(profile: Profile, prompt_tokens: int, output_tokens: int) -> bool:
+    """Return whether a request is longer or shorter than those that the profile was fitted on, or than its context."""
+    asked = {"prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    ranges = [profile.evidence.get(quantity, {}).get("ranges", {}) for quantity in ("prefill_s", "decode_s")]
+    outside = any(not low <= asked.get(name, low) <= high for seen in ranges for name, (low, high) in seen.items())
+    return outside or prompt_tokens + output_tokens > profile.context_tokens
+
+
 def _prediction(
     profile: Profile,
     quantity: str,

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from json import JSONDecodeError
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
@@ -162,6 +163,8 @@ def read_profile(path: ProfileFile) -> Profile:
         return Profile(provenance=provenance, seconds=Costs(prefill=prefill, **costs, tile_tokens=tile_tokens), **found)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a profile ({error.strerror})") from error
+    except (JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is no JSON text, as profiles are ({error})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -45,6 +45,10 @@ def board_of(root: Path = Path("/")) -> Board:
     for board in BOARDS:
         if board.name.lower() in model.lower():
             return board
+    if not model:
+        raise ValueError(
+            "this machine has no device tree, so it is no Jetson; use the meter nvml with an NVIDIA GPU, else none"
+        )
     raise ValueError(
         f"board {model!r}: its rails are not known, known are {', '.join(b.name for b in BOARDS)}; "
         "name the rails that add up to the module (--rails A,B)"

@@ -47,7 +47,7 @@ class SelfTest:
 
 
 def self_test(
-    meter: Meter, *, seconds: float = FULL_S, load: Callable[[], None] | None = None, idle_share: float = 0.3
+    meter: Meter, *, seconds: float = FULL_S, load: Callable[[], object] | None = None, idle_share: float = 0.3
 ) -> SelfTest:
     """Check the meter, then watch it idle and under a constant load for so many seconds in all.
 
@@ -56,7 +56,7 @@ def self_test(
     """
     check_meter(meter, n=10)
     if meter.scope is None:
-        return _nothing(meter, seconds)
+        return _nothing(meter)
     with Sampling(meter) as sampling:
         begin_s = time.monotonic()
         time.sleep(idle_share * seconds)
@@ -107,11 +107,11 @@ def _warnings(found: SelfTest, meter: Meter) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _nothing(meter: Meter, seconds: float) -> SelfTest:
+def _nothing(meter: Meter) -> SelfTest:
     return SelfTest(
         meter=meter.name,
         covers=meter.covers,
-        seconds=seconds,
+        seconds=0.0,
         refresh_s=None,
         idle_w=None,
         loaded_w=None,
@@ -123,7 +123,7 @@ def _nothing(meter: Meter, seconds: float) -> SelfTest:
 
 
 @contextmanager
-def _running(load: Callable[[], None]) -> Iterator[None]:
+def _running(load: Callable[[], object]) -> Iterator[None]:
     stop = Event()
 
     def repeat() -> None:

@@ -77,7 +77,7 @@ class RandomTransformer:
         try:
             with torch.device(self._device):
                 self._model = made(config).to(getattr(torch, self._dtype)).eval()
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
             raise ValueError(f"{shape.name} on {self._device}: torch cannot make it ({error})") from error
 
     def _parameters(self) -> int:

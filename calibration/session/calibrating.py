@@ -46,6 +46,8 @@ def calibrate(
     loaded and warm, and idle after. `correction` is recorded, and applied by the fit. Raises ValueError for
     conditions that preflight refuses, a runtime that is not ready, and a recording of something else in `folder`.
     """
+    if model_file is not None and not model_file.is_file():
+        raise ValueError(f"{model_file}: there is no such file of weights, whose hash the recording keeps")
     found = {**host(), "elsewhere": elsewhere(runtime)}
     preflight(found, allowed=allowed)
     if found["elsewhere"] and meter.scope is not None:

@@ -67,8 +67,10 @@ class Plan:
             )
         if min(self.output_tokens, default=0) < 2 or min(self.concurrency, default=0) < 1:
             raise ValueError("output_tokens must be at least 2 each (1 is always measured) and concurrency at least 1")
-        if not (0 < self.precision < 1 and self.budget_s > 0):
-            raise ValueError(f"precision {self.precision} must be between 0 and 1, budget_s {self.budget_s} above 0")
+        if not 0 < self.precision < 1:
+            raise ValueError(f"precision: found {self.precision}, must be between 0 and 1 (0.05: within 5 %)")
+        if not self.budget_s > 0:
+            raise ValueError(f"budget_s: found {self.budget_s}, must be above 0 seconds")
 
 
 def first_lengths(plan: Plan) -> tuple[int, ...]:

@@ -101,6 +101,8 @@ class Store:
 
     def read(self) -> pd.DataFrame:
         """Return all rows of all parts; ValueError when there are none."""
+        if not self.folder.is_dir():
+            raise ValueError(f"{self.folder}: there is no such folder; a recording is one of `moe2 calibrate`")
         parts = [pq.read_table(path, schema=_CELL) for path in sorted(self.folder.glob("*.parquet"))]
         if not parts:
             raise ValueError(f"{self.folder}: the recording has no finished cell yet")

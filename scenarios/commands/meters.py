@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from calibration.meters.protocol import Meter
 
 __all__ = ["MeterKind", "Rails", "meters", "words"]
 
@@ -28,6 +33,8 @@ def meters_test(
 ) -> None:
     """Check the meter: its refresh period, and its energy counter beside its integrated power under load.
 
+    What loads it is a core of this machine, or on a GPU a model of random weights, where torch has CUDA.
+
     Exit status: 0 no finding, 1 a finding (more than 5 % of disagreement, say), 2 no such meter.
 
     Example: moe2 meters test --quick
@@ -37,12 +44,29 @@ def meters_test(
 
     with bad_input():
         found = open_meter(meter, rails=words(rails))
-        result = self_test(found, seconds=QUICK_S if quick else FULL_S)
+        load, unloaded = _load_of(found)
+        result = self_test(found, seconds=QUICK_S if quick else FULL_S, load=load)
         found.close()
-    told = result.as_json()
-    lines = [f"{key:13} {_shown(value)}" for key, value in told.items() if key != "warnings"]
-    say(told, [*lines, *(f"warning: {warning}" for warning in result.warnings)], as_json=as_json)
+    told = {**result.as_json(), "unloaded": unloaded}
+    lines = [f"{key:13} {_shown(value)}" for key, value in told.items() if key not in {"warnings", "unloaded"}]
+    lines += [f"warning: {warning}" for warning in (*result.warnings, *([unloaded] if unloaded else []))]
+    say(told, lines, as_json=as_json)
     raise typer.Exit(1 if result.warnings and result.source != "none" else 0)
+
+
+def _load_of(meter: Meter) -> tuple[Callable[[], object] | None, str]:
+    """Return what loads the device of a meter (None: a core of this machine), and why a GPU stays idle, '' if not."""
+    if meter.scope != "gpu":
+        return None, ""
+    from calibration.architectures import architecture_of
+    from calibration.runtimes.random_transformer import RandomTransformer
+
+    runtime = RandomTransformer(architecture_of("llama-3.2-1b"), device="cuda")
+    try:
+        runtime.report()
+    except ValueError as error:
+        return None, f"nothing loaded the GPU ({error}): counter and power are compared while it idles"
+    return lambda: runtime.generate([100] * 32, 16), ""
 
 
 @meters.command("corrections")

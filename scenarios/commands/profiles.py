@@ -58,10 +58,12 @@ def profiles_compare(
 
     Example: moe2 profiles compare rtx-4090/gemma-7b/bf16 agx-orin-64gb/gemma-7b/fp16
     """
+    from calibration.prediction import is_beyond
     from calibration.profile import find_profile
 
     with bad_input():
         one, two = find_profile(first, Path.cwd()), find_profile(second, Path.cwd())
+    extrapolated = False
     lines, told = (
         [f"{'prompt':>8} {'s, first':>10} {'s, second':>10} {'ratio':>7} {'J, first':>10} {'J, second':>10}"],
         [],
@@ -69,9 +71,17 @@ def profiles_compare(
     for P in (64, 256, 1024, 4096):
         seconds = [float(p.seconds.leg_of(P, output)) for p in (one, two)]
         joules = [None if p.joules is None else float(p.joules.leg_of(P, output)) for p in (one, two)]
+        beyond = [is_beyond(p, P, output) for p in (one, two)]
         shown = " ".join(f"{'—' if j is None else f'{j:.4g}':>10}" for j in joules)
-        lines.append(f"{P:>8} {seconds[0]:>10.4g} {seconds[1]:>10.4g} {seconds[1] / seconds[0]:>7.3g} {shown}")
-        told.append({"prompt_tokens": P, "output_tokens": output, "seconds": seconds, "joules": joules})
+        marked = [f"{s:.4g}*" if far else f"{s:.4g}" for s, far in zip(seconds, beyond, strict=True)]
+        times = " ".join(f"{mark:>10}" for mark in marked)
+        extrapolated |= any(beyond)
+        ratio = seconds[1] / seconds[0] if seconds[0] else float("nan")
+        lines.append(f"{P:>8} {times} {ratio:>7.3g} {shown}")
+        costs = {"prompt_tokens": P, "output_tokens": output, "seconds": seconds, "joules": joules}
+        told.append({**costs, "extrapolated": beyond})
+    if extrapolated:
+        lines.append("* beyond the lengths that the profile was fitted on: extrapolated")
     scopes = [one.energy_scope, two.energy_scope]
     if scopes[0] != scopes[1]:
         lines.append(f"joules are of different scopes, {scopes[0]} and {scopes[1]}: do not compare them")

@@ -1,11 +1,14 @@
 """Laws of the calibration's commands: from a server to a profile with its figure, and errors in one message."""
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from calibration.meters.protocol import Reading
 from calibration.profile import read_profile
 from scenarios.commands.calibration import register
 from tests.calibration.fault_server import fault_server
@@ -108,6 +111,12 @@ def test_profiles_are_listed_shown_compared(app):
     assert '"prefill_s"' in run(app, "profiles", "show", "rtx-4090/gemma-7b/bf16")
     said = run(app, "profiles", "compare", "rtx-4090/gemma-7b/bf16", "agx-orin-64gb/gemma-7b/fp16")
     assert len(said.splitlines()) >= 5
+    assert "*" not in said
+    orin = "agx-orin-64gb/deepseek-r1-distill-llama-8b/fp16"
+    said = run(app, "profiles", "compare", orin, "rtx-4090/gemma-7b/bf16", "--output", 5000)
+    assert "* beyond the lengths that the profile was fitted on: extrapolated" in said
+    told = json.loads(run(app, "profiles", "compare", orin, "rtx-4090/gemma-7b/bf16", "--output", 5000, "--json"))
+    assert [row["extrapolated"][0] for row in told["costs"]] == [True] * 4
     run(app, "profiles", "show", "rtx-4090/gemma-7b/bf1", status=2)
 
 
@@ -128,4 +137,42 @@ def test_a_machine_without_a_meter_says_so(app):
     """The self-test of no meter is no failure, and says that energies will be unknown; no endpoint is bad input."""
     assert "unknown, not zero" in run(app, "meters", "test", "--quick", "--meter", "none")
     run(app, "meters", "test", "--meter", "nvlm", status=2)
-    run(app, "calibrate", "--out", "x", "--url", "http://127.0.0.1:9", "--meter", "none", status=2)
+    for meter in ("ina3221", "tegrastats", "jtop"):
+        assert "so it is no Jetson" in run(app, "meters", "test", "--meter", meter, status=2)
+    here = ("calibrate", "--out", "x", "--url", "http://127.0.0.1:9", "--meter", "none")
+    for wrong, told in (
+        ((), "no OpenAI-compatible endpoint is ready there"),
+        (("--output", "16,b"), "--output: found '16,b', must be whole numbers joined by commas"),
+        (("--concurrency", ","), "--concurrency: found ','"),
+        (("--most-prompt", 33), "too near each other for the 3 lengths"),
+        (("--precision", 3), "precision: found 3.0, must be between 0 and 1"),
+        (("--allow", "clock"), "did you mean 'clocks'"),
+        (("--model-file", "none.gguf"), "there is no such file of weights"),
+    ):
+        assert told in run(app, *here, *wrong, status=2)
+    assert "there is no such folder" in run(app, "export", "nowhere", "--out", "e.jsonl", status=2)
+
+
+def test_profiles_that_are_none_are_refused(app, tmp_path):
+    """A file that is absent, no JSON or of other bytes, and a folder: one message with its name, exit status 2."""
+    (tmp_path / "half.json").write_text('{"schema": 1')
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    for name, told in (
+        ("half.json", "half.json: is no JSON text"),
+        ("bytes.json", "bytes.json: is no JSON text"),
+        ("absent.json", "absent.json: cannot be read as a profile"),
+        (".", "cannot be read as a profile"),
+    ):
+        assert told in run(app, "profiles", "validate", tmp_path / name, status=2)
+    run(app, "profiles", "compare", tmp_path / "absent.json", "rtx-4090/gemma-7b/bf16", status=2)
+
+
+def test_a_gpu_that_nothing_loads_is_said_to_idle(app, monkeypatch):
+    """The self-test of a GPU's meter loads it with a model; without CUDA it says that the comparison is of idling."""
+    meter = SimpleNamespace(name="g", covers="g", scope="gpu", refresh_s=None, poll_s=0.002, close=lambda: None)
+    meter.read = lambda: Reading(at_ns=time.monotonic_ns(), power_w=50.0 + time.monotonic() % 1, energy_j=None)
+    monkeypatch.setattr("calibration.meters.opening.open_meter", lambda *_, **__: meter)
+    monkeypatch.setattr("calibration.meters.selftest.QUICK_S", 0.3)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = json.loads(run(app, "meters", "test", "--quick", "--json"))
+    assert "nothing loaded the GPU (llama-3.2-1b on cuda: torch cannot make it" in said["unloaded"]
