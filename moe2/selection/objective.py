@@ -1,6 +1,8 @@
 """The value and the costs of a subset, from arrays sorted once."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from math import inf
 
 import numpy as np
@@ -20,6 +22,7 @@ class Scorer:
     logits: NDArray[np.float64]  # (n, N) in that order
     likelihood: NDArray[np.float64]  # (n, N) in that order
     by_energy: NDArray[np.intp]  # (n, N) experts, most joules first
+    worth: dict[tuple[int, ...], float]  # F of the subsets that were looked at; costs and budgets do not change it
 
     @classmethod
     def of(cls, problem: Problem, objective: Objective) -> "Scorer":
@@ -32,6 +35,7 @@ class Scorer:
             logits=np.take_along_axis(np.asarray(problem.logits, dtype=np.float64), order, axis=1),
             likelihood=np.take_along_axis(problem.likelihood, order, axis=1),
             by_energy=np.argsort(-problem.energy_j, axis=1, kind="stable"),
+            worth=_worth(_content(problem)),
         )
 
     def candidate(self, subset: tuple[int, ...]) -> Candidate:
@@ -43,17 +47,19 @@ class Scorer:
         expected = self.problem.costs == "expected"
         return Candidate(
             subset=subset,
-            value=self._fused(chosen) if self.objective == "fused" else self.coverage(subset),
+            value=self.fused(subset) if self.objective == "fused" else self.coverage(subset),
             delay_s=self._expected_delay_s(chosen) if expected else self._worst_delay_s(subset),
             energy_j=self._energy_j(kept, chosen if expected else None),
         )
 
     def fused(self, subset: tuple[int, ...]) -> float:
         """Return F: the mean log-likelihood of the fused top k of the subset."""
-        kept = np.zeros(len(self.problem.experts), dtype=bool)
-        kept[list(subset)] = True
-        chosen = kept[self.order]
-        return self._fused(chosen & (np.cumsum(chosen, axis=1) <= self.problem.k))
+        if subset not in self.worth:
+            kept = np.zeros(len(self.problem.experts), dtype=bool)
+            kept[list(subset)] = True
+            chosen = kept[self.order]
+            self.worth[subset] = self._fused(chosen & (np.cumsum(chosen, axis=1) <= self.problem.k))
+        return self.worth[subset]
 
     def coverage(self, subset: tuple[int, ...]) -> float:
         """Return F_max: the mean log-likelihood of the best expert of the subset on each prompt."""
@@ -91,3 +97,17 @@ class Scorer:
             chosen &= np.cumsum(chosen, axis=1) <= p.k
         joules = np.where(chosen, np.take_along_axis(p.energy_j, order, axis=1), 0.0)
         return float(joules.sum(axis=1).mean() + p.idle_j_per_request[kept].sum())
+
+
+def _content(problem: Problem) -> bytes:
+    """Return a hash of all that F depends on."""
+    found = blake2b(f"{problem.k} {problem.logits.dtype} {problem.logits.shape}".encode(), digest_size=16)
+    found.update(problem.logits.tobytes())
+    found.update(problem.likelihood.tobytes())
+    return found.digest()
+
+
+@lru_cache(maxsize=16)
+def _worth(content: bytes) -> dict[tuple[int, ...], float]:  # noqa: ARG001 - the key
+    """Return the values of F known for a content: the points of a sweep ask for the same ones again and again."""
+    return {}
