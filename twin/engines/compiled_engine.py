@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.engines.compiled_device import CompiledDevice, CompiledServer
-from twin.engines.machine import queue_of
+from twin.engines.machine import AT_ONCE, queue_of
 from twin.records.outcomes import FAILED, REJECTED, SERVED, UNFINISHED, LegOutcomes, Play, Played, played
 from twin.servers.course import Account, Course
 from twin.servers.expert import Expert
@@ -37,10 +37,17 @@ def _run(given: Play, course: Course, outcomes: LegOutcomes) -> Account:
             _fail(outcomes, mine[lost], crash_reason(course.device, crash.at_s))
     device.advance(inf)
     for mine, server in zip(rows, servers, strict=True):
-        for name in ("started_s", "first_token_s", "finished_s", "energy_j"):
-            getattr(outcomes, name)[mine] = server.queue[name]
-        outcomes.status_code[mine[~np.isnan(server.queue["finished_s"])]] = SERVED
+        _note(outcomes, mine, server.queue)
     return device.account()
+
+
+def _note(outcomes: LegOutcomes, rows: NDArray[np.intp], queue: NDArray[np.void]) -> None:
+    """Note what became of the legs in a queue (n,), which are these rows."""
+    for start in range(0, len(rows), AT_ONCE):  # each while it is in the processor's cache
+        mine, legs = rows[start : start + AT_ONCE], queue[start : start + AT_ONCE]
+        for name in ("started_s", "first_token_s", "finished_s", "energy_j"):
+            getattr(outcomes, name)[mine] = legs[name]
+        outcomes.status_code[mine[~np.isnan(legs["finished_s"])]] = SERVED
 
 
 def _rows(given: Play, course: Course, i: int, outcomes: LegOutcomes) -> NDArray[np.intp]:
@@ -113,8 +120,7 @@ def _at_servers_s(given: Play) -> NDArray[np.float64]:
 
 def _answered_s(given: Play, outcomes: LegOutcomes) -> NDArray[np.float64]:
     """Return when each request's answer was at its user (n requests), NaN unless all its legs were served."""
-    first = np.flatnonzero(np.diff(given.legs.request, prepend=-1))
-    last_s = np.maximum.reduceat(outcomes.finished_s, first)  # NaN wins
+    last_s = given.legs.greatest(outcomes.finished_s)
     return _reached(given.link.at_user_s(given.link.over_lan_s(last_s), given.requests.user_id, given.answer_tokens))
 
 

@@ -113,9 +113,9 @@ def queue_of(
     """Return the queue of legs that can all be served, in the order of (arrival, rank), shape (n,)."""
     queue = np.empty(len(arrived_s), dtype=LEG)
     columns = (arrived_s, prompt_tokens, output_tokens, prefill_factor, decode_factor)
-    blank = _blank(min(len(queue), _AT_ONCE))
-    for start in range(0, len(queue), _AT_ONCE):  # each while it is in the processor's cache
-        rows = slice(start, start + _AT_ONCE)
+    blank = _blank(min(len(queue), AT_ONCE))
+    for start in range(0, len(queue), AT_ONCE):  # each while it is in the processor's cache
+        rows = slice(start, start + AT_ONCE)
         legs = queue[rows]
         legs.view(np.uint8)[:] = blank[: len(legs)].view(np.uint8)  # field by field it takes five times as long
         for name, column in zip(_BROUGHT, columns, strict=True):
@@ -123,7 +123,7 @@ def queue_of(
     return queue
 
 
-_AT_ONCE = 4096
+AT_ONCE = 4096  # legs that are written or read together
 _BROUGHT = ("arrived_s", "prompt_tokens", "output_tokens", "prefill_factor", "decode_factor")
 
 
