@@ -1,10 +1,13 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from scenarios.runs.workers import performed
 
 # No example is judged by the time it takes: the machine may be busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,3 +26,11 @@ def data() -> Path:
     if not (path / "measurements").is_dir():
         pytest.fail(f"MOE2_DATA={folder}: no folder 'measurements' there")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_turn() -> Iterator[None]:
+    """Let replications run in turn: the tests themselves run side by side, and processes take seconds to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scenarios.runs.replicating.performed", lambda tasks, _: performed(tasks, 1))
+        yield

@@ -1,6 +1,7 @@
 """Laws of collecting answers from endpoints, against a real llama.cpp server and against scripted replies."""
 
 import json
+from importlib.util import find_spec
 
 import httpx
 import numpy as np
@@ -12,7 +13,8 @@ from scenarios.method import asking
 from scenarios.method.asking import Endpoint, letter_in, letter_shares, read_endpoints, read_questions
 from scenarios.method.collecting import collect
 
-pytest.importorskip("sentence_transformers", reason="extra 'encoder' is not installed")
+# Found and not imported: it takes seconds, and not every process of the tests needs it.
+pytestmark = pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="extra 'encoder' is not installed")
 
 
 def write_questions(path, n=6):

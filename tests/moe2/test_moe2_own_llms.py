@@ -1,6 +1,7 @@
 """The whole way with LLMs of one's own: collect, embed, train, evaluate, run; against real llama.cpp servers."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from moe2.gate import read_gate
 from scenarios.cli import app
 from tests.llama_server import llama_server, write_llama
 
-pytest.importorskip("sentence_transformers", reason="extra 'encoder' is not installed")
-pytest.importorskip("torch", reason="extra 'gate' is not installed")
-pytest.importorskip("xllamacpp", reason="extra 'testbed' is not installed")
+NEEDED = {"sentence_transformers": "encoder", "torch": "gate", "xllamacpp": "testbed"}  # found and not imported: slow
+pytestmark = [
+    pytest.mark.skipif(find_spec(name) is None, reason=f"extra {extra!r} is not installed")
+    for name, extra in NEEDED.items()
+]
 
 MODELS = ("ada-7b", "bob-13b")
 SCENARIO = """

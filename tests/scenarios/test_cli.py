@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from calibration.profile import bundled_profiles
 from scenarios.cli import app
 from scenarios.files.loading import bundled_scenarios
+from scenarios.runs.workers import performed
 
 TABLES = ("requests.parquet", "legs.parquet", "devices.parquet")
 SMALL = ("--no-report", "--set", "duration_s=300.0", "--set", "warmup_s=30.0", "--set", "replications=2")
@@ -113,11 +114,13 @@ def test_added_power_is_drawn_at_all_times_and_moves_the_scope(hand, tmp_path):
     assert energies[1] - energies[0] == pytest.approx(600.0)
 
 
-def test_the_testbed_is_reproducible_to_the_byte(tmp_path):
-    """Same seed, same bytes; the resolved scenario gives them too, from elsewhere; another seed does not."""
+def test_the_testbed_is_reproducible_to_the_byte(tmp_path, monkeypatch):
+    """Same seed, same bytes, in processes too; the resolved scenario gives them from elsewhere, another seed not."""
     runs = {name: tmp_path / name for name in ("one", "two", "resolved", "other")}
     moe2("run", "testbed", "--out", runs["one"], *SMALL)
-    moe2("run", "testbed", "--out", runs["two"], *SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr("scenarios.runs.replicating.performed", lambda tasks, _: performed(tasks, 2))
+        moe2("run", "testbed", "--out", runs["two"], *SMALL)
     moe2("run", runs["one"] / "scenario.toml", "--out", runs["resolved"], "--no-report")
     moe2("run", "testbed", "--out", runs["other"], *SMALL, "--seed", 1)
     assert contents(runs["one"]) == contents(runs["two"]) == contents(runs["resolved"])

@@ -29,8 +29,8 @@ def kill_in_the_middle(pid, cache):
 
 def test_every_point_is_there_when_a_worker_dies(tmp_path, monkeypatch):
     """Two worker processes, one killed in the middle: all points, and the same bytes as without Dask."""
-    small = write_small(tmp_path / "in", n_requests=60)
-    vary = ("--vary", "seed=1..24")
+    small = write_small(tmp_path / "in", n_requests=20)
+    vary = ("--vary", "seed=1..12")
     monkeypatch.setattr("scenarios.sweeps.backends.ANSWERS_WITHIN", "60s")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         victim = next(iter(cluster.workers.values())).pid
@@ -41,7 +41,7 @@ def test_every_point_is_there_when_a_worker_dies(tmp_path, monkeypatch):
         killer.join(60)
     assert found.exit_code == 0, found.output
     assert not killer.is_alive()
-    assert len(pd.read_parquet(tmp_path / "dask" / "points.parquet")) == 24
+    assert len(pd.read_parquet(tmp_path / "dask" / "points.parquet")) == 12
     assert swept(small, *vary, "--out", tmp_path / "here", "--jobs", 1).exit_code == 0
     for name in ("sweep.parquet", "replications.parquet"):
         assert (tmp_path / "dask" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
