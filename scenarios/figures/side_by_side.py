@@ -62,7 +62,7 @@ def _draw_curves(stories: Mapping[str, Story], folder: Path) -> Figure:
 
 
 _CURVES = (
-    "The share of judged requests answered within the seconds on the axis, all replications of a run together. The "
+    "The share of judged requests answered within the seconds on the axis, all times that a run was made together. The "
     "curve further left and up is the quicker plant; one that ends below 100 % leaves the rest unanswered."
 )
 
@@ -102,7 +102,7 @@ def _draw_categories(stories: Mapping[str, Story], folder: Path) -> Figure:
 
 _CATEGORIES = (
     "The statistic that each run's budgets speak of, by category, and the budgets. A triangle at the right edge: more "
-    "requests unanswered than the statistic leaves out. All replications of a run are taken together."
+    "requests unanswered than the statistic leaves out. All times that a run was made are taken together."
 )
 
 
@@ -129,4 +129,4 @@ def _draw_energy(stories: Mapping[str, Story], folder: Path) -> Figure:
 
 
 _PARTS = {"busy_j": "busy", "idle_j": "idle, kept warm", "overhead_j": "overhead"}
-_ENERGY = "The energy of all devices in a run, divided by the requests it served, averaged over replications."
+_ENERGY = "The energy of all devices in a run, divided by the requests it served, averaged over all times it was made."

@@ -128,5 +128,6 @@ def _story(recording: Recording, result: Result, sent: pd.DataFrame, out: Path) 
             "Servers, devices and their network were real; users, their arrivals and the way to them were not.",
             "Prompts were random tokens or given texts and their answers were not read.",
         ),
+        "recorded": True,
         "command": shlex.join(["moe2", "record", str(out / "scenario.toml"), "--endpoints", "FILE", "--out", str(out)]),
     }

@@ -26,6 +26,7 @@ def write_comparison(
         charts=comparison_charts(stories) if interactive else None,
         stories=stories,
         headline=_headline(comparison),
+        pairing=_pairing(comparison),
         tables={
             "verdicts": side_by_side.verdicts(stories),
             "metrics": side_by_side.metrics(comparison),
@@ -37,6 +38,21 @@ def write_comparison(
         },
     )
     write_page(page, path)
+
+
+def _pairing(comparison: Comparison) -> str:
+    """Return what cancels in a difference between two runs of one seed, as the runs are simulated or recorded."""
+    recorded = {story.recorded for story in comparison.stories.values()}
+    if recorded == {False}:
+        return (
+            "Where two runs have the same seed, replication for replication they meet the same chance, and what it "
+            "does to both cancels in the difference: a difference can be sure where the intervals above overlap."
+        )
+    other = "recordings" if recorded == {True} else "a recording and a simulation"
+    return (
+        f"Where {other} have the same seed, both were sent the same requests at the same instants, and what that does "
+        "to both cancels in the difference. What real servers do differently from one time to the next does not."
+    )
 
 
 def _headline(comparison: Comparison) -> str:

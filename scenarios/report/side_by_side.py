@@ -50,7 +50,7 @@ def _verdict(verdict: Verdict | None) -> Cell:
 
 def metrics(comparison: Comparison) -> Table:
     """Return every metric, a row each, with its value and interval in each run."""
-    caption = "Metrics, mean over replications, with 95 % intervals of chance"
+    caption = f"Metrics, mean over {_times(comparison.stories)}s, with 95 % intervals of chance"
     growing = [name for name, s in comparison.stories.items() if any(v.note.startswith("unstable") for v in s.verdicts)]
     note = f"{', '.join(growing)}: a backlog grows, so delays depend on how long one looks." if growing else ""
     return _by_metric(comparison.metrics, tuple(comparison.stories), caption, sign=False, note=note)
@@ -63,7 +63,8 @@ def differences(comparison: Comparison) -> Table:
     note = (
         "" if len(seeds) == 1 else "The runs have different seeds: chance does not cancel, and the intervals are wide."
     )
-    caption = f"Difference to {first}, replication by replication, with 95 % intervals of chance"
+    one = _times(comparison.stories)
+    caption = f"Difference to {first}, {one} by {one}, with 95 % intervals of chance"
     return _by_metric(comparison.differences, tuple(others), caption, sign=True, note=note)
 
 
@@ -79,10 +80,10 @@ def _by_metric(table: pd.DataFrame, runs: tuple[str, ...], caption: str, *, sign
 
 def _figure(row: Mapping[object, float] | None, unit: str, *, sign: bool) -> Cell:
     if row is None or math.isnan(row["value"]):
-        return missing("not finite in every replication" if sign else "not known")
+        return missing("not finite every time" if sign else "not known")
     value, low, high = row["value"], row["low"], row["high"]
     if math.isinf(value):
-        return Cell(text="∞", why="in some replication too many requests are unanswered", style="number")
+        return Cell(text="∞", why="at times too many requests are unanswered", style="number")
     plus = "+" if sign and value > 0 else ""
     text = f"{plus}{percent(value)}" if unit == "share" else f"{plus}{quantity(value, unit)}"
     if math.isnan(low) or low == high:
@@ -94,6 +95,11 @@ def _figure(row: Mapping[object, float] | None, unit: str, *, sign: bool) -> Cel
 
 def _end(value: float, unit: str) -> str:
     return percent(value) if unit == "share" else number(value)
+
+
+def _times(stories: Mapping[str, Story]) -> str:
+    """Return what a run was done several times as: recordings where all are, else replications."""
+    return "recording" if all(story.recorded for story in stories.values()) else "replication"
 
 
 def quantiles(stories: Mapping[str, Story]) -> Table:
@@ -110,7 +116,7 @@ def quantiles(stories: Mapping[str, Story]) -> Table:
         share = percent(float(np.mean(np.isinf(seconds)))) if n else DASH
         rows.append((Cell(text=name), Cell(text=str(n), style="number"), Cell(text=share, style="number"), *cells))
     columns = ("Run", "Requests", "Unanswered", "p5", "p25", "Median", "p75", "p95", "p99")
-    note = "All replications together; a verdict takes each by itself."
+    note = f"All {_times(stories)}s together; a verdict takes each by itself."
     return Table(caption="Delay of all judged requests", columns=columns, rows=tuple(rows), note=note)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from scenarios.runs.result import Result
+from scenarios.story.reading import told_of
 from scenarios.story.story import Story
 from scenarios.story.telling import tell
 from scenarios.verdicts.judging import energies_j
@@ -56,7 +57,7 @@ def compare(results: Mapping[str, Result], folders: Mapping[str, Path]) -> Compa
     first, *others = results
     values = {name: _values(result) for name, result in results.items()}
     metrics = [
-        {"run": name, "metric": metric, **_figures(estimate(found, random=results[name].assembly.random))}
+        {"run": name, "metric": metric, **_figures(estimate(found, random=results[name].evidence.random))}
         for name, of_run in values.items()
         for metric, found in of_run.items()
     ]
@@ -64,14 +65,16 @@ def compare(results: Mapping[str, Result], folders: Mapping[str, Path]) -> Compa
         {
             "run": name,
             "metric": metric,
-            **_figures(paired(found, values[first][metric], random=results[name].assembly.random)),
+            **_figures(paired(found, values[first][metric], random=results[name].evidence.random)),
         }
         for name in others
         for metric, found in values[name].items()
     ]
     columns = ["run", "metric", "value", "low", "high"]
     return Comparison(
-        stories={name: tell(result, out=folders[name]) for name, result in results.items()},
+        stories={
+            name: replace(tell(result, out=folders[name]), **told_of(folders[name])) for name, result in results.items()
+        },
         metrics=pd.DataFrame(metrics, columns=columns),
         differences=pd.DataFrame(differences, columns=columns),
         settings=_settings(results),

@@ -39,7 +39,7 @@ def read_result(folder: Path) -> Result:
             drawn=None,
             warmup_s=float(summary["warmup_s"]),
             unstable=summary["unstable"],
-            random=assembly.random,
+            random=assembly.random or engine == "recorded",  # a recording is one of many that could have been
             level=float(summary["interval_level"]),
         )
         return Result(assembly=assembly, evidence=evidence, verdicts=verdicts, wall_s=float(summary["wall_s"]))
@@ -52,7 +52,7 @@ def told_of(folder: Path) -> dict[str, Any]:
     """Return the fields of the story in which a recorded run tells something else than a simulated one."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     told: dict[str, Any] = summary.get("told", {})
-    return told
+    return {**told, "recorded": summary["engine"] == "recorded"}
 
 
 def _verdict(told: Mapping[str, Any]) -> Verdict:

@@ -103,6 +103,7 @@ class Story:
         n_requests: requests that arrived after warm-up, all replications together.
         wall_s: seconds of computing.
         command: what to type to get the same result.
+        recorded: whether real servers were measured; else all is simulated.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Story:
     wall_s: float
     version: str
     command: str
+    recorded: bool = False
 
     def __post_init__(self) -> None:
         _check_columns("requests", self.requests, REQUEST_COLUMNS)

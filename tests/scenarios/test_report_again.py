@@ -87,6 +87,25 @@ def test_a_comparison_shows_every_run_and_a_table_for_every_figure(runs, tmp_pat
     assert "<script" not in text
 
 
+def test_words_follow_what_the_runs_are(runs, tmp_path):
+    """Recordings are told as recordings, alone and beside each other; beside a simulation each as what it is."""
+    for name in ("base", "slow"):
+        shutil.copytree(runs / name, tmp_path / name)
+        path = tmp_path / name / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "engine": "recorded"}))
+    moe2("report", tmp_path / "base", "--out", tmp_path / "alone")
+    moe2("report", tmp_path / "base", tmp_path / "slow", "--out", tmp_path / "both")
+    for page in (tmp_path / "alone" / "report.html", tmp_path / "both" / "comparison.html"):
+        words = words_of(page).lower()
+        assert "recordings of real servers" in words
+        assert not re.search(r"simulat|replication|computing took", words)
+    moe2("report", tmp_path / "base", runs / "slow", "--out", tmp_path / "mixed")
+    words = words_of(tmp_path / "mixed" / "comparison.html")
+    assert "a recording and a simulation" in words
+    assert "3 recordings of real servers, requests of seed 5" in words
+    assert "3 replications from seed 5" in words
+
+
 def test_differences_are_paired_replication_by_replication(runs):
     """The difference's interval is that of SciPy's paired t test on the replications' own figures."""
     found = compare({n: read_result(runs / n) for n in ("base", "slow")}, {n: runs / n for n in ("base", "slow")})
