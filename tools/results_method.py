@@ -6,18 +6,19 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from moe2.answers import Answers, bundled_answers
 from moe2.baselines import MAJORITY, PLAIN_MAJORITY
-from moe2.crossfit import BEST_SINGLE, crossfit
-from moe2.curves import methods_of, right
+from moe2.crossfit import BEST_SINGLE, crossfit, folded
+from moe2.curves import budget_curves, methods_of, right
 from moe2.evaluation import compare
 from moe2.gate import Gate, bundled_gate
 from moe2.regret import subset_regret
 from moe2.router import GateRouter, PooledAnswers
 from moe2.training import Recipe, train_gate
 from scenarios.files.loading import load
-from scenarios.method.curves import scenario_curves
+from scenarios.method.curves import scenario_curves, worst_costs
 from scenarios.runs.replicating import assemble
 
 LOSSES = {
@@ -26,6 +27,16 @@ LOSSES = {
     "mixture": "mixture cross-entropy over all experts",
 }
 SMALL = Recipe(heads=2, hidden=32, epochs=8)  # of the many gates that regret needs; both sides alike
+RIVALS = (
+    "gate",
+    "single expert",
+    "best of its category",
+    "nearest neighbours",
+    "majority vote of all",
+    "confidence-weighted vote",
+)
+N_FOLDS = 5
+Point = tuple[float, str]  # budget in joules, method
 BUDGETS_J = (1000.0, 1500.0, 2500.0, 4000.0)
 SAMPLED = 12  # subsets of the whole pool
 
@@ -37,6 +48,8 @@ def sections() -> Iterable[str]:
     yield from out_of_fold(answers)
     yield "### At equal energy"
     yield from equal_energy(answers)
+    yield "### At equal energy, every prompt out of fold"
+    yield from equal_energy_out_of_fold(answers)
     yield "### Which loss orders all experts"
     yield from trainings(answers)
     yield "### Subset regret"
@@ -94,6 +107,45 @@ def equal_energy(answers: Answers) -> Iterable[str]:
                 [f"{budget_j:g} J", *shown, *ahead, str(int(at.loc[name, "k"])), str(len(at.loc[name, "experts"]))]
             )
     yield _table(["energy budget", "method", "accuracy", "gate's lead", "interval", "k", "experts kept"], rows)
+
+
+def equal_energy_out_of_fold(answers: Answers) -> Iterable[str]:
+    """Return the same with five splits of all prompts in place of one: choices on one fold, answers on the next."""
+    yield (
+        f"All {len(answers):,} prompts in {N_FOLDS} folds: a gate and its rivals learned from the others, experts and "
+        "k chosen on one of these. The costs are those of the table above."
+    )
+    correct, ks = _hits_out_of_fold(answers)
+    rows = []
+    for budget_j, name in ((b, n) for b in BUDGETS_J for n in RIVALS):
+        hits = correct[budget_j, name]
+        pair = {"gate": correct[budget_j, "gate"], name: hits}
+        lead = compare(pair, answers.text_key, best=name).set_index("method").loc["gate"]
+        span = f"{100 * lead['diff_low']:+.1f} to {100 * lead['diff_high']:+.1f}"
+        ahead = ["", ""] if name == "gate" else [f"{100 * lead['diff_vs_best_single']:+.1f}", span]
+        asked = ", ".join(str(k) for k in ks[budget_j, name])
+        rows.append([f"{budget_j:g} J", name, f"{100 * hits.mean():.1f} %", *ahead, asked])
+    yield _table(["energy budget", "method", "accuracy", "gate's lead", "interval", "k in each fold"], rows)
+
+
+def _hits_out_of_fold(answers: Answers) -> tuple[dict[Point, NDArray[np.bool_]], dict[Point, list[int]]]:
+    """Return, by budget and method, whether each prompt is answered rightly out of fold, and each fold's k."""
+    assembly = assemble(load("testbed", []))
+    costs, models = worst_costs(assembly.routing.problem), [e.profile.model for e in assembly.all_experts]
+    pooled = PooledAnswers.of(answers, models)
+    correct: dict[Point, NDArray[np.bool_]] = {}
+    ks: dict[Point, list[int]] = {}
+    for fold in range(N_FOLDS):
+        cut = folded(answers, fold, N_FOLDS)
+        rows = cut.rows("test")
+        methods = {m.name: m for m in methods_of(cut, train_gate(cut), models, most=5) if m.name in RIVALS}
+        curves = budget_curves(cut, list(methods.values()), models, costs, grids={"energy_j": BUDGETS_J})
+        for at in curves.to_dict("records"):
+            point = at["budget"], at["method"]
+            hits = correct.setdefault(point, np.zeros(len(answers), dtype=np.bool_))
+            hits[rows] = right(methods[at["method"]], pooled, at["experts"], at["k"], rows)
+            ks.setdefault(point, []).append(at["k"])
+    return correct, ks
 
 
 def trainings(answers: Answers) -> Iterable[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from moe2.curves import Costs, budget_curves, methods_of
+from moe2.selection.problem import Problem
 from scenarios.files.loading import Scenario
 from scenarios.runs.replicating import assemble
 
@@ -31,12 +32,7 @@ def scenario_curves(
         raise ValueError(f"{scenario.source}: the load names the experts, so there is no method to compare")
     problem = routing.problem
     models = [e.profile.model for e in assembly.all_experts]
-    costs = Costs(
-        delay_s=problem.delay_s,
-        energy_j=problem.energy_j,
-        category=problem.category,
-        idle_j_per_request=problem.idle_j_per_request,
-    )
+    costs = worst_costs(problem)
     N = len(models)
     single = [(costs.delay_of([i]), costs.energy_of([i], 1)) for i in range(N)]
     grids: dict[Literal["delay_s", "energy_j"], list[float]] = {
@@ -48,6 +44,16 @@ def scenario_curves(
         grids = {"energy_j": list(budgets_j)}
     methods = methods_of(routing.answers, routing.gate, models, most=min(MOST, N))
     return budget_curves(routing.answers, methods, models, costs, grids=grids)
+
+
+def worst_costs(problem: Problem) -> Costs:
+    """Return what the selector knows of the experts' costs, for `budget_curves`."""
+    return Costs(
+        delay_s=problem.delay_s,
+        energy_j=problem.energy_j,
+        category=problem.category,
+        idle_j_per_request=problem.idle_j_per_request,
+    )
 
 
 def _grid(low: float, high: float, n: int) -> list[float]:
