@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from scenarios.commands.completing import complete_changes, complete_scenarios
+from scenarios.commands.completing import complete_changes, complete_profiles, complete_scenarios
 from scenarios.commands.output import AsJson
 
-__all__ = ["Asked", "AskedBeside", "Changes", "EngineName", "ScenarioArg", "VectorFormat", "taking"]
+__all__ = ["Asked", "AskedBeside", "Changes", "EngineName", "ProfileArg", "ScenarioArg", "VectorFormat", "taking"]
 
 ScenarioArg = Annotated[
     str,
@@ -22,6 +22,7 @@ ScenarioArg = Annotated[
         help="A scenario file, or the name of a bundled one (`moe2 scenarios`).", autocompletion=complete_scenarios
     ),
 ]
+ProfileArg = Annotated[str, typer.Argument(help="A bundled profile or a path.", autocompletion=complete_profiles)]
 Changes = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from scenarios.commands.completing import complete_profiles
+from scenarios.commands.options import ProfileArg
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 
@@ -35,7 +37,7 @@ def profiles_list(as_json: AsJson = False) -> None:
 
 
 @profiles.command("show")
-def profiles_show(name: Annotated[str, typer.Argument(help="A bundled profile or a path.")]) -> None:
+def profiles_show(name: ProfileArg) -> None:
     """Print a profile's costs and evidence, as JSON.
 
     Example: moe2 profiles show rtx-4090/gemma-7b/bf16
@@ -49,8 +51,8 @@ def profiles_show(name: Annotated[str, typer.Argument(help="A bundled profile or
 
 @profiles.command("compare")
 def profiles_compare(
-    first: Annotated[str, typer.Argument(help="A bundled profile or a path.")],
-    second: Annotated[str, typer.Argument(help="Another.")],
+    first: ProfileArg,
+    second: Annotated[str, typer.Argument(help="Another.", autocompletion=complete_profiles)],
     output: Annotated[int, typer.Option(min=1, help="Output tokens of the request compared.")] = 128,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +92,7 @@ def profiles_compare(
 
 @profiles.command("scale")
 def profiles_scale(
-    name: Annotated[str, typer.Argument(help="A bundled profile or a path.")],
+    name: ProfileArg,
     out: Annotated[Path, typer.Option(help="Folder for the profile.")],
     device: Annotated[str | None, typer.Option(help="Device to scale it to, by bandwidth and tensor rate.")] = None,
     model: Annotated[str | None, typer.Option(help="Model to scale it to, by bytes read and work.")] = None,

@@ -156,3 +156,21 @@ def test_quiet_prints_nothing_and_verbose_tells_the_steps_on_stderr(tmp_path):
     assert wrong.exit_code == 2
     assert "testbad" in wrong.stderr
     assert wrong.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("moe2 ru", ["run"]),
+        ("moe2 run tes", ["testbed"]),
+        ("moe2 run testbed --time", ["--timeline", "--timeline-from", "--timeline-until"]),
+        ("moe2 run testbed --set router.", ["router.gate=", "router.answers=", "router.k=", "router.subset="]),
+        ("moe2 sweep testbed --vary users.co", ["users.count="]),
+        ("moe2 profiles show rtx-4090/ge", ["rtx-4090/gemma-7b/bf16"]),
+    ],
+)
+def test_the_shell_completes_commands_options_scenarios_keys_and_profiles(line, found):
+    """What bash asks for with a tab is answered, one word a line."""
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_MOE2_COMPLETE": "complete_bash"}
+    told = CliRunner().invoke(app, [], prog_name="moe2", env=asked)
+    assert told.stdout.split() == found
