@@ -94,6 +94,7 @@ def requests_per_wall_s(n_requests: int, mean_output_tokens: int) -> float:
         duration_s=n_requests / REQUESTS_PER_S,
         drain_cap_s=600.0,
         seed=1,
+        engine="simpy",
     )
     return len(requests) / (time.perf_counter() - began_s)
 

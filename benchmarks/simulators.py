@@ -1,10 +1,12 @@
 """The twin beside two other simulators of LLM serving, on the same requests: the first 10,000 of Azure's trace.
 
-Run it with `python benchmarks/simulators.py`, with the public data in $MOE2_DATA. The others live in an environment
-of their own, made here on first use. Every round runs each once, warmed up, in a process of its own; the figures are
-medians over rounds of the seconds of the simulation itself, imports and reading of the requests left out.
+Run it with `python benchmarks/simulators.py [ROUNDS]`, with the public data in $MOE2_DATA. The others live in
+environments of their own, which are made on first use as `python -m venv` and `pip install` make them; where that
+fails (no network, another system) the other is left out, and a line says so. Every round runs each once, on one core,
+in a process of its own that has warmed up on 1,000 requests; the figures are medians over rounds of the seconds of the
+simulation itself, imports and reading of the requests left out.
 
-Eight servers, requests in turn (round robin), 128 sequences, 2048 tokens per iteration, 36,578 blocks of 16 tokens.
+128 sequences, 2048 tokens per iteration, 36,578 blocks of 16 tokens; eight servers in turn (round robin), then one.
 """
 
 import csv
@@ -27,7 +29,8 @@ from twin.users.load import Legs, Requests
 from twin.users.traces import read_trace
 from twin.world import Engine, simulate
 
-N_REQUESTS, ROUNDS, SERVERS = 10_000, 5, 8
+N_REQUESTS, ROUNDS, WARM = 10_000, 5, 1000
+SERVERS = (8, 1)
 PROFILE = "rtx-pro-6000/llama-3.1-8b-instruct/bf16"
 OTHERS = {  # package and version: (its script, what it models)
     "vllm-sr-sim==0.1.0.dev20260713123629": (
@@ -40,6 +43,7 @@ OTHERS = {  # package and version: (its script, what it models)
         "its trace file within the time",
     ),
 }
+FIRST = "twin, compiled engine"
 TWIN = {
     "compiled": "every iteration's effect (runs in closed form), blocks, chunked prefill, preemption",
     "simpy": "the same, every iteration an event",
@@ -47,43 +51,64 @@ TWIN = {
 
 
 def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     if "MOE2_DATA" not in os.environ:
         print("needs the Azure trace: set MOE2_DATA to the folder of public data")
         return
-    print(f"{processor()}, {N_REQUESTS:,} requests of Azure's conversation trace of 2023, medians of {ROUNDS} rounds")
+    core = one_core()
+    print(f"{processor()}, {core}; {N_REQUESTS:,} requests of Azure's conversation trace of 2023, medians of {rounds}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.csv"
-        write_requests(path)
-        commands = {f"twin, {e} engine": ([sys.executable, __file__, e, path], says) for e, says in TWIN.items()}
-        for package, (script, says) in OTHERS.items():
+        requests_per_s = write_requests(path)
+        commands = {f"twin, {engine} engine": [sys.executable, __file__, engine] for engine in TWIN}
+        for package, (script, _) in OTHERS.items():
             python = environment(package)
             if python is None:
-                print(f"{package}: could not be installed here; left out")
+                print(f"left out: {package} could not be installed; by hand: pip install {package}")
             else:
-                commands[package] = ([python, Path(__file__).parent / "other_simulators" / script, path], says)
-        found = {name: [] for name in commands}
-        for _ in range(ROUNDS):
-            for name, (command, _) in commands.items():
-                found[name].append(measured(command))
-    report({name: (rounds, commands[name][1]) for name, rounds in found.items()})
+                commands[package] = [python, Path(__file__).parent / "other_simulators" / script]
+        found: dict[tuple[str, int], list[dict[str, float]]] = {}
+        for _ in range(rounds):
+            for name, command in commands.items():
+                for servers in SERVERS:
+                    found.setdefault((name, servers), []).append(measured([*command, path, str(servers)]))
+    report(found, requests_per_s)
 
 
-def report(found: dict[str, tuple[list[dict], str]]) -> None:
-    base_s = statistics.median(r["wall_s"] for r in found["twin, compiled engine"][0])
-    for name, (rounds, says) in found.items():
-        wall_s, processor_s = (statistics.median(r[key] for r in rounds) for key in ("wall_s", "processor_s"))
-        print(
-            f"{name}: {N_REQUESTS / wall_s:,.0f} requests/s of wall time, {N_REQUESTS / processor_s:,.0f} of processor "
-            f"time; {wall_s / base_s:,.1f} times the compiled twin's wall time; {rounds[0]['completed']:,} completed, "
-            f"mean TTFT {rounds[0]['ttft_s']:.3f} s, E2E {rounds[0]['e2e_s']:.3f} s. Models {says}."
+def one_core() -> str:
+    """Let this process and all that it starts have one core, where the system can; return what there is."""
+    if not hasattr(os, "sched_setaffinity"):
+        return "not kept to one core: this system cannot"
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    return "kept to one core"
+
+
+def report(found: dict[tuple[str, int], list[dict[str, float]]], requests_per_s: float) -> None:
+    heads = "simulator | servers | requests/s | per processor second | times the twin | completed | at once | mean E2E"
+    print(f"\n| {heads} |\n|---|---|---|---|---|---|---|---|")
+    for (name, servers), runs in sorted(found.items(), key=lambda item: -item[0][1]):
+        wall_s, processor_s, base_s = (
+            statistics.median(run[key] for run in rounds)
+            for rounds, key in ((runs, "wall_s"), (runs, "processor_s"), (found[FIRST, servers], "processor_s"))
         )
+        print(
+            f"| {name} | {servers} | {N_REQUESTS / wall_s:,.0f} | {N_REQUESTS / processor_s:,.0f} | "
+            f"{processor_s / base_s:,.1f} | {runs[0]['completed']:,} | "
+            f"{requests_per_s * runs[0]['e2e_s'] / servers:.1f} | {runs[0]['e2e_s']:.3f} s |"
+        )
+    print()
+    for name, says in [*((f"twin, {e} engine", s) for e, s in TWIN.items()), *((p, s) for p, (_, s) in OTHERS.items())]:
+        print(f"{name} models {says}.")
     print(
+        f"At once: sequences on a server, by Little's law, at the trace's own {requests_per_s:.1f} requests/s. Where "
+        "every iteration is simulated, they share it: the fewer they are, the more iterations a request takes.\n"
         "Not comparable: the latencies, where costs differ in form or cannot be set (vllm-sr-sim: two numbers, prompt "
         "chunks at the cost of decoding; DynoSim: none of ours). Neither has a gate, fusion, energy per leg or users."
     )
 
 
-def write_requests(path: Path) -> None:
+def write_requests(path: Path) -> float:
+    """Write the requests; return how many come in a second."""
     trace = read_trace(Path(os.environ["MOE2_DATA"]) / "traces" / "AzureLLMInferenceTrace_conv_2023.csv.gz", "azure")
     costs = read_profile(bundled_profiles()[PROFILE]).seconds
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -92,6 +117,7 @@ def write_requests(path: Path) -> None:
         for i in range(N_REQUESTS):
             lengths = (trace.prompt_tokens[i], trace.output_tokens[i])
             rows.writerow([trace.arrived_s[i], *lengths, costs.base, costs.per_sequence])
+    return N_REQUESTS / float(trace.arrived_s[N_REQUESTS - 1])
 
 
 def environment(package: str) -> Path | None:
@@ -115,11 +141,11 @@ def measured(command: list) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_twin(engine: Engine, path: Path) -> None:
+def run_twin(engine: Engine, path: Path, servers: int) -> None:
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    play(rows[:1000], engine)  # warm: machine code is read or made
-    wall_s, processor_s, out = play(rows, engine)
+    play(rows[:WARM], engine, servers)  # machine code is read or made
+    wall_s, processor_s, out = play(rows, engine, servers)
     done = out.finished_s == out.finished_s
     print(
         json.dumps(
@@ -134,15 +160,15 @@ def run_twin(engine: Engine, path: Path) -> None:
     )
 
 
-def play(rows: list[dict[str, str]], engine: Engine) -> tuple[float, float, object]:
-    requests, legs = columns(rows)
+def play(rows: list[dict[str, str]], engine: Engine, servers: int) -> tuple[float, float, object]:
+    requests, legs = columns(rows, servers)
     profile = read_profile(bundled_profiles()[PROFILE])
     experts = [
         Expert(
             name=f"server {i}", device=f"card {i}", profile=profile, max_batch=128, kv_capacity_tokens=36_578 * 16,
             scheduler="chunked", token_budget=2048, kv="paged", block_tokens=16,
         )
-        for i in range(SERVERS)
+        for i in range(servers)
     ]  # fmt: skip
     wall_s, processor_s = time.perf_counter(), time.process_time()
     run = simulate(
@@ -152,7 +178,7 @@ def play(rows: list[dict[str, str]], engine: Engine) -> tuple[float, float, obje
     return time.perf_counter() - wall_s, time.process_time() - processor_s, run.outcomes
 
 
-def columns(rows: list[dict[str, str]]) -> tuple[Requests, Legs]:
+def columns(rows: list[dict[str, str]], servers: int) -> tuple[Requests, Legs]:
     import numpy as np  # noqa: PLC0415 - the parent process needs no arrays
 
     n = len(rows)
@@ -162,14 +188,14 @@ def columns(rows: list[dict[str, str]]) -> tuple[Requests, Legs]:
         request_id=np.arange(n), user_id=np.full(n, -1), prompt=np.full(n, -1, dtype=np.intp),
         category=np.full(n, "any", dtype=object), arrived_s=arrived_s, prompt_tokens=prompt, output_tokens=output,
     )  # fmt: skip
-    turn = np.arange(n) % SERVERS
+    turn = np.arange(n) % servers
     return requests, Legs(
         request=np.arange(n), expert=turn, weight=np.ones(n), prompt_tokens=prompt, output_tokens=output
     )
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        run_twin(sys.argv[1], Path(sys.argv[2]))
+    if len(sys.argv) > 3:
+        run_twin(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
     else:
         main()

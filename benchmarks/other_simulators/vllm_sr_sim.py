@@ -1,4 +1,4 @@
-"""One run of `vllm-sr-sim` on a CSV of requests: one pool of eight instances, round robin.
+"""One run of `vllm-sr-sim` on a CSV of requests: one pool of instances, round robin.
 
 Run by `benchmarks/simulators.py` in an environment of its own; prints what it took as JSON.
 """
@@ -13,15 +13,14 @@ from fleet_sim.core.fleet import Fleet, FleetConfig, PoolConfig
 from fleet_sim.core.request import Request
 from fleet_sim.gpu_profiles.profiles import ManualProfile
 
-SERVERS = 8
 CONTEXT = 16_384
 
 
 def main() -> None:
     with Path(sys.argv[1]).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    run(rows[:1000])  # warm
-    wall_s, processor_s, done = run(rows)
+    run(rows[:1000], int(sys.argv[2]))  # warm
+    wall_s, processor_s, done = run(rows, int(sys.argv[2]))
     print(
         json.dumps(
             {
@@ -35,7 +34,7 @@ def main() -> None:
     )
 
 
-def run(rows: list[dict[str, str]]) -> tuple[float, float, list[Request]]:
+def run(rows: list[dict[str, str]], servers: int) -> tuple[float, float, list[Request]]:
     base_s, per_sequence_s = float(rows[0]["base_s"]), float(rows[0]["per_sequence_s"])
     gpu = ManualProfile(
         name="benchmark",
@@ -48,7 +47,7 @@ def run(rows: list[dict[str, str]]) -> tuple[float, float, list[Request]]:
         max_slots=128,
         cost_per_hr=1.0,
     )
-    pool = PoolConfig(pool_id="all", gpu=gpu, n_gpus=SERVERS, max_ctx=CONTEXT, lb_strategy="round_robin")
+    pool = PoolConfig(pool_id="all", gpu=gpu, n_gpus=servers, max_ctx=CONTEXT, lb_strategy="round_robin")
     arrivals = [
         (
             float(r["arrived_s"]),
