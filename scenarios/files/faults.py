@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from scenarios.files.loads import Section
 from twin.servers.faults import Crash, Fault, PowerSwitch, SlowDown, drawn_crashes
-from twin.servers.outages import Outage
+from twin.servers.outages import Outage, RandomOutages
 
 __all__ = ["Faults", "PowerSwitchSpec", "faults_by_device"]
 
@@ -50,6 +50,7 @@ class OutageSpec(Section):
     """A link that carries nothing for a time: what is sent over it meanwhile waits until it is over."""
 
     link: Literal["access", "lan"] = Field(description="Users to gateway, or gateway to devices; both ways.")
+    device: str | None = Field(None, description="With lan: only this device's link to it; all when left out.")
     at_s: Seconds
     ends_s: PositiveSeconds
 
@@ -57,6 +58,8 @@ class OutageSpec(Section):
     def _in_order(self) -> OutageSpec:
         if self.ends_s <= self.at_s:
             raise ValueError(f"ends_s = {self.ends_s} must be later than at_s = {self.at_s}")
+        if self.device is not None and self.link != "lan":
+            raise ValueError(f'device = {self.device!r} goes with link = "lan"; the access link has no devices')
         return self
 
     def of_link(self) -> Outage:
@@ -71,7 +74,13 @@ class Faults(Section):
         None, description="Mean time from a device's repair to its next crash, exponential; none are drawn without it."
     )
     mean_repair_s: PositiveSeconds | None = Field(None, description="Mean time to repair, exponential; with mtbf_s.")
-    devices: list[str] | None = Field(None, description="Devices that crash at random; all when left out.")
+    lan_mtbf_s: PositiveSeconds | None = Field(
+        None, description="Mean time from an outage's end to the next of each device's link to the LAN, exponential."
+    )
+    mean_lan_outage_s: PositiveSeconds | None = Field(None, description="Its mean, exponential; with lan_mtbf_s.")
+    devices: list[str] | None = Field(
+        None, description="Devices that crash, or whose links are down, at random; all when left out."
+    )
     crashes: list[CrashSpec] = Field(default_factory=list)
     slow_downs: list[SlowDownSpec] = Field(default_factory=list)
     outages: list[OutageSpec] = Field(default_factory=list)
@@ -80,11 +89,29 @@ class Faults(Section):
     def _both_means(self) -> Faults:
         if (self.mtbf_s is None) != (self.mean_repair_s is None):
             raise ValueError("give both of mtbf_s and mean_repair_s, or neither")
+        if (self.lan_mtbf_s is None) != (self.mean_lan_outage_s is None):
+            raise ValueError("give both of lan_mtbf_s and mean_lan_outage_s, or neither")
         return self
 
     def named_devices(self) -> list[str]:
         """Return every device that a fault names."""
-        return [*(self.devices or []), *(crash.device for crash in self.crashes), *(s.device for s in self.slow_downs)]
+        found = [*(self.devices or []), *(crash.device for crash in self.crashes), *(s.device for s in self.slow_downs)]
+        return found + [outage.device for outage in self.outages if outage.device is not None]
+
+    def outages_by_device(self) -> dict[str, list[Outage]]:
+        """Return the stated outages of single devices' links."""
+        found: dict[str, list[Outage]] = {}
+        for outage in self.outages:
+            if outage.device is not None:
+                found.setdefault(outage.device, []).append(outage.of_link())
+        return found
+
+    def random_outages(self, devices: Sequence[str]) -> dict[str, RandomOutages]:
+        """Return how the links of those of the devices are down at random that are."""
+        if self.lan_mtbf_s is None or self.mean_lan_outage_s is None:
+            return {}
+        random = RandomOutages(mtbf_s=self.lan_mtbf_s, mean_s=self.mean_lan_outage_s)
+        return {device: random for device in devices if self.devices is None or device in self.devices}
 
 
 class PowerSwitchSpec(Section):

@@ -20,12 +20,14 @@ __all__ = ["build_network"]
 def build_network(scenario: Scenario) -> Network:
     """Return the network; ValueError naming the scenario for access points or positions that are wrong."""
     network = scenario.file.network
-    outages = scenario.file.faults.outages
+    faults = scenario.file.faults
     fixed = Network(
         access_delay_s=network.access_delay_s,
         lan_delay_s=network.lan_delay_s,
-        access_outages=tuple(outage.of_link() for outage in outages if outage.link == "access"),
-        lan_outages=tuple(outage.of_link() for outage in outages if outage.link == "lan"),
+        access_outages=tuple(outage.of_link() for outage in faults.outages if outage.link == "access"),
+        lan_outages=tuple(o.of_link() for o in faults.outages if o.link == "lan" and o.device is None),
+        device_outages=faults.outages_by_device(),
+        random_outages=faults.random_outages([expert.device for expert in scenario.file.experts]),
     )
     if network.access_points is None or network.radio is None:
         return fixed

@@ -38,11 +38,19 @@ def _faults(faults: Faults) -> str:
         + ("" if s.ends_s is None else f" until {s.ends_s:g} s")
         for s in faults.slow_downs
     ]
-    words += [f"the {o.link} link is down from {o.at_s:g} s until {o.ends_s:g} s" for o in faults.outages]
+    words += [
+        f"the {o.link} link{f' of {o.device}' if o.device else ''} is down from {o.at_s:g} s until {o.ends_s:g} s"
+        for o in faults.outages
+    ]
+    which = "every device" if faults.devices is None else ", ".join(faults.devices)
     if faults.mtbf_s is not None:
-        which = "every device" if faults.devices is None else ", ".join(faults.devices)
         words.append(
             f"{which} crashes at random, on average {faults.mtbf_s:g} s after a repair, for {faults.mean_repair_s:g} s"
+        )
+    if faults.lan_mtbf_s is not None:
+        words.append(
+            f"the lan link of {which} is down at random, on average {faults.lan_mtbf_s:g} s after the last time, for "
+            f"{faults.mean_lan_outage_s:g} s"
         )
     return "; ".join(words)
 

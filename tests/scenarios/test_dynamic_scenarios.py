@@ -48,6 +48,8 @@ FAULTS = """
 [faults]
 mtbf_s = 300.0
 mean_repair_s = 40.0
+lan_mtbf_s = 200.0
+mean_lan_outage_s = 20.0
 [[faults.crashes]]
 device = "b"
 at_s = 100.0
@@ -61,6 +63,11 @@ factor = 2.0
 link = "lan"
 at_s = 300.0
 ends_s = 320.0
+[[faults.outages]]
+link = "lan"
+device = "b"
+at_s = 400.0
+ends_s = 430.0
 [[power_switches]]
 device = "a"
 at_s = 50.0
@@ -117,6 +124,15 @@ def test_a_resolved_scenario_runs_again_to_the_same_bytes(tmp_path, users):
         ('[[faults.crashes]]\ndevice = "z"\nat_s = 1.0', "no expert has device 'z'; devices: a, b"),
         ('[[faults.crashes]]\ndevice = "a"\nat_s = 5.0\nrepaired_s = 4.0', "repaired_s = 4.0 must be later"),
         ("[faults]\nmtbf_s = 5.0", "both of mtbf_s and mean_repair_s"),
+        ("[faults]\nlan_mtbf_s = 5.0", "both of lan_mtbf_s and mean_lan_outage_s"),
+        (
+            '[[faults.outages]]\nlink = "access"\ndevice = "a"\nat_s = 1.0\nends_s = 2.0',
+            "device = 'a' goes with link = \"lan\"",
+        ),
+        (
+            '[[faults.outages]]\nlink = "lan"\ndevice = "z"\nat_s = 1.0\nends_s = 2.0',
+            "no expert has device 'z'; devices: a, b",
+        ),
         (
             '[[power_switches]]\ndevice = "a"\nat_s = 1.0\nmode = "slo"\nswitch_s = 0.0\nswitch_j = 0.0',
             "mode 'slo'.*power_modes of expert 'llama-3.1-8b-instruct@a': slow",
@@ -158,7 +174,12 @@ def test_the_report_says_what_happens_and_what_the_gateway_does(tmp_path):
     """Each fault, switch and rule is in the facts, and what is modelled is not listed as left out."""
     file = load(scenario(tmp_path, SMALL + FAULTS + GATEWAY)).file
     facts = dict(happenings(file))
-    for words in ("b crashes at 100 s, until 130 s", "a takes 2 times as long", "the lan link is down", "at random"):
+    for words in (
+        "b crashes at 100 s, until 130 s",
+        "a takes 2 times as long",
+        "the lan link is down",
+        "link of b is down",
+    ):
         assert words in facts["Faults"]
     assert facts["Power modes"] == "a goes to slow at 50 s"
     for words in ("1 answers suffice", "after 20 s", "3 times", "beyond 50", "10 ms a prompt", "gate's 3 best"):

@@ -1,4 +1,4 @@
-"""Random worlds in which devices crash, slow down, switch modes and are shared, for the tests of both engines."""
+"""Random worlds: devices crash, slow down, switch modes, are shared and cut off; for the tests of both engines."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -7,6 +7,7 @@ from twin_plant import expert, legs_to_all, profile, requests_at
 from tests.strategies import EXACT, ROUGH, coefficients, loads
 from twin.network import Network
 from twin.servers.faults import Crash, PowerSwitch, SlowDown
+from twin.servers.outages import Outage, RandomOutages
 from twin.world import simulate
 
 COLUMNS = ("arrived_s", "started_s", "first_token_s", "finished_s", "energy_j")
@@ -45,10 +46,16 @@ def experts(draw, name, device):
 
 
 @st.composite
+def instants(draw):
+    """Return when something begins, as a strategy, and how long it lasts; often at arrivals and boundaries."""
+    begins = draw(st.sampled_from([EXACT, ROUGH])).map(lambda x: 30 * x)
+    return begins, draw(st.sampled_from([EXACT, ROUGH])).map(lambda x: 10 * x + 1 / 64)
+
+
+@st.composite
 def faults(draw):
-    """Return what befalls a device; instants are often those of arrivals and of iteration boundaries."""
-    number = draw(st.sampled_from([EXACT, ROUGH])).map(lambda x: 30 * x)
-    lasts = draw(st.sampled_from([EXACT, ROUGH])).map(lambda x: 10 * x + 1 / 64)
+    """Return what befalls a device."""
+    number, lasts = draw(instants())
     found = [
         *(Crash(at_s=(at := draw(number)), repaired_s=at + draw(lasts)) for _ in range(draw(st.integers(0, 2)))),
         *(
@@ -67,11 +74,27 @@ def faults(draw):
 
 
 @st.composite
+def networks(draw, devices):
+    """Return a network whose LAN, and each device's own link to it, is down for times, stated and drawn."""
+    begins, lasts = draw(instants())
+    outage = st.builds(lambda at_s, lasts_s: Outage(at_s=at_s, ends_s=at_s + lasts_s), begins, lasts)
+    some = st.lists(outage, max_size=2)
+    at_random = st.sampled_from([{}, {devices[0]: RandomOutages(mtbf_s=20.0, mean_s=3.0)}])
+    return Network(
+        lan_delay_s=draw(st.sampled_from([0.0, 0.25])),
+        lan_outages=tuple(draw(some)),
+        device_outages={device: draw(some) for device in devices},
+        random_outages=draw(at_random),
+    )
+
+
+@st.composite
 def worlds(draw):
-    """Return experts, rows of a load that goes to all of them, and faults by device; one or two share a device."""
+    """Return experts, rows of a load that goes to all of them, faults by device, and the network between."""
     devices = draw(st.sampled_from([("x",), ("x", "x"), ("x", "x", "x"), ("x", "y"), ("y", "x", "y")]))
     plant = [draw(experts(f"expert {i}", device)) for i, device in enumerate(devices)]
-    return plant, draw(loads()), {device: draw(faults()) for device in sorted(set(devices))}
+    names = sorted(set(devices))
+    return plant, draw(loads()), {name: draw(faults()) for name in names}, draw(networks(names))
 
 
 def played(engine, plant, rows, befall, *, seed=0, duration_s=1e3, drain_cap_s=1e4, rules=None, network=None):

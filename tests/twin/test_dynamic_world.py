@@ -21,9 +21,9 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 @given(world=worlds(), seed=st.integers(0, 99), share=st.one_of(st.just(100.0), st.floats(0.01, 1.5)))
 def test_the_engines_agree_whatever_befalls_the_devices(world, seed, share):
     """Status, reason, four times and joules of each leg, and each device's account, agree to 1e-9, cut off anywhere."""
-    plant, rows, befall = world
+    plant, rows, befall, network = world
     duration_s = max(row[1] for row in rows) + 1e-3
-    ends = {"duration_s": duration_s, "drain_cap_s": share * duration_s}
+    ends = {"duration_s": duration_s, "drain_cap_s": share * duration_s, "network": network}
     fast, slow = (played(engine, plant, rows, befall, seed=seed, **ends) for engine in ("compiled", "simpy"))
     assert fast.outcomes.status.tolist() == slow.outcomes.status.tolist()
     assert fast.outcomes.reason.tolist() == slow.outcomes.reason.tolist()
@@ -38,9 +38,13 @@ def test_the_engines_agree_whatever_befalls_the_devices(world, seed, share):
 @settings(PATIENT, max_examples=100)
 @given(world=worlds(), engine=st.sampled_from(ENGINES))
 def test_every_joule_is_a_legs_or_idle_or_overhead(world, engine):
-    """Legs + idle + overhead = device, to 1e-9; a leg that failed or was rejected has none of it."""
-    plant, rows, befall = world
-    run = played(engine, plant, rows, befall)
+    """Legs + idle + overhead = device, to 1e-9; a leg that failed or was rejected has none of it.
+
+    Nothing disappears: with time to drain every request ends served, rejected or failed, whatever link was down.
+    """
+    plant, rows, befall, network = world
+    run = played(engine, plant, rows, befall, network=network)
+    assert set(tabulate(run).requests.status) <= {"served", "rejected", "failed"}
     legs_j = dict.fromkeys(run.devices, 0.0)
     for i, joules in zip(run.legs.expert, run.outcomes.energy_j, strict=True):
         legs_j[plant[i].device] += joules
@@ -56,7 +60,7 @@ def test_every_joule_is_a_legs_or_idle_or_overhead(world, engine):
 @given(world=worlds(), engine=st.sampled_from(ENGINES), watts=st.integers(1, 500))
 def test_constant_power_is_power_times_time(world, engine, watts):
     """A device that draws W watts whatever it does takes W x horizon, and what loads and switches cost beyond that."""
-    plant, rows, befall = world
+    plant, rows, befall, _ = world
     run = played(engine, [at_power(e, watts) for e in plant], rows, befall)
     for i in range(len(run.devices)):
         beyond_j = run.busy_energy_j[i] + run.idle_energy_j[i] + run.overhead_energy_j[i] - watts * run.horizon_s
@@ -82,7 +86,7 @@ def at_power(expert, watts):
 @given(world=worlds())
 def test_what_never_happens_changes_nothing(world):
     """Faults after the last leg, and power modes and loads that nothing asks for, leave every bit of the legs."""
-    plant, rows, _ = world
+    plant, rows, *_ = world
     plain = played("compiled", [replace(e, loads_at_start=False, power_modes={}) for e in plant], rows, {})
     late = {e.device: [Crash(at_s=9e3), SlowDown(at_s=9e3, factor=2.0)] for e in plant}
     other = played("compiled", [replace(e, loads_at_start=False) for e in plant], rows, late)

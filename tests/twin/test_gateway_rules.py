@@ -1,5 +1,6 @@
 """The gateway's rules, in both engines: one meaning, nothing disappears, and the queue that theory solves."""
 
+from dataclasses import replace
 from math import factorial, inf
 
 import numpy as np
@@ -12,13 +13,13 @@ from twin_plant import expert, legs_to_all, profile, requests_at
 
 from twin.gateway.rules import Rules
 from twin.network import Network
+from twin.records.outcomes import FAILED, REJECTED
 from twin.records.tables import tabulate
 from twin.servers.faults import Crash
 from twin.servers.outages import Outage
 from twin.world import ENGINES, simulate
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-ROUGH_WAY = Network(access_delay_s=0.1234, lan_delay_s=0.0171)  # nothing that the gateway does falls on a boundary
 
 RULES = st.builds(
     Rules,
@@ -55,12 +56,11 @@ def test_the_engines_agree_under_any_rules(world, rules, seed, share):
     Nothing disappears: every request sent has one status; it is served when, and only when, its answer came; a served
     one has enough served legs; and legs + idle + overhead are the device's joules.
     """
-    plant, rows, befall = world
+    plant, rows, befall, network = world
     duration_s = max(row[1] for row in rows) + 1e-3
     ends = {"duration_s": duration_s, "drain_cap_s": share * duration_s, "seed": seed}
-    fast, slow = (
-        played(engine, plant, rows, befall, rules=rules, network=ROUGH_WAY, **ends) for engine in ("compiled", "simpy")
-    )
+    ends["network"] = replace(network, access_delay_s=0.1234, lan_delay_s=0.0171)  # no boundary when the gateway acts
+    fast, slow = (played(engine, plant, rows, befall, rules=rules, **ends) for engine in ("compiled", "simpy"))
     same_runs(fast, slow)
     requests = tabulate(fast).requests
     assert sorted(requests.request_id) == sorted(row[0] for row in rows)
@@ -76,9 +76,16 @@ def test_the_engines_agree_under_any_rules(world, rules, seed, share):
 @settings(PATIENT, max_examples=50)
 @given(world=worlds(), engine=st.sampled_from(ENGINES))
 def test_no_rules_change_nothing(world, engine):
-    """A gateway that has rules which never apply gives the run of an open load, legs on boundaries included."""
-    plant, rows, befall = world
-    same_runs(played(engine, plant, rows, befall, rules=Rules()), played(engine, plant, rows, befall))
+    """A gateway that has rules which never apply gives the run of an open load, legs on boundaries included.
+
+    But it tells a user of the first leg that failed, before it knows whether one that is on its way will be rejected.
+    """
+    plant, rows, befall, network = world
+    ruled, plain = (played(engine, plant, rows, befall, rules=rules, network=network) for rules in (Rules(), None))
+    early = (ruled.status_code == FAILED) & (plain.status_code == REJECTED)
+    ruled.status_code[early] = REJECTED
+    assert not early.any() or any(network.device_outages.values()) or network.random_outages
+    same_runs(ruled, plain)
 
 
 SECOND = {"prefill_s": (1.0, 0.0, 0.0), "decode_s": (1.0, 0.0, 0.0)}
@@ -117,6 +124,59 @@ def test_a_crash_and_a_retry_by_hand(engine):
     assert legs.arrived_s.tolist() == [0.0, 1.0, 2.0]
     assert legs.status.tolist() == ["failed", "failed", "served"]
     assert legs.finished_s.tolist()[2] == 3.0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_falls_on_one_instant_has_an_order(engine):
+    """A crash and a repair come before all else of their instant, and an answer at the timeout comes too late.
+
+    1. A retry that arrives at the repair is taken, ends with the next crash and is lost to it, and the last one
+    arrives at the third crash and is refused. 2. The answer is back at 2 s, when the gateway gives up. 3. Leg and
+    timeout take 2 s both: the leg that is given up as it arrives still runs, and so does its retry.
+    """
+    crashes = [Crash(at_s=at, repaired_s=at + lasts) for at, lasts in ((0.5, 0.5), (2.0, 0.5), (3.0, 0.5))]
+    rules = Rules(max_attempts=3, backoff_s=0.5, retry="same")
+    legs = asked(engine, [(0, 0.0, 1, 1)], rules, SECOND, befall={"d0": crashes}).legs
+    assert legs.arrived_s.tolist() == [0.0, 1.0, 3.0]
+    assert legs.started_s.tolist()[:2] == [0.0, 1.0]
+    assert legs.reason.tolist() == [
+        "d0 crashed at 0.500 s",
+        "d0 crashed at 2.000 s",
+        "d0 refused it, down since 3.000 s",
+    ]
+    late = asked(engine, [(0, 0.0, 1, 1)], Rules(timeout_s=2.0), SECOND, lan_delay_s=0.5)
+    assert late.legs.finished_s.tolist() == [1.5]
+    assert late.legs.reason.tolist() == ["no answer within 2 s"]
+    tables = asked(engine, [(0, 0.0, 1, 1)], Rules(timeout_s=2.0, max_attempts=2), SECOND, lan_delay_s=2.0)
+    assert tables.legs.arrived_s.tolist() == [2.0, 4.0]
+    assert tables.legs.finished_s.tolist() == [3.0, 5.0]
+    assert tables.legs.energy_j.tolist() == [1.0, 1.0]
+    assert tables.requests.status.tolist() == ["failed"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_device_that_is_cut_off_by_hand(engine):
+    """What goes to d1 waits until 2 s, what comes from d0 until 9 s; the gateway gives up meanwhile and asks another.
+
+    The leg that it gave up still arrives, runs and keeps its joule: a link that is down loses nothing.
+    """
+    cut = {"d0": [Outage(at_s=1.25, ends_s=8.5)], "d1": [Outage(at_s=0.0, ends_s=2.0)]}
+    both = [
+        asked(engine, [(0, 0.0, 1, 1)], r, SECOND, SECOND, lan_delay_s=0.5, device_outages=cut) for r in (None, Rules())
+    ]
+    for tables in both:
+        assert tables.legs.arrived_s.tolist() == [0.5, 2.5]
+        assert tables.legs.finished_s.tolist() == [1.5, 3.5]
+        assert tables.requests.finished_s.tolist() == [9.0]
+    rules = Rules(k=1, timeout_s=1.0, max_attempts=2)
+    cut = {"d0": [Outage(at_s=0.0, ends_s=5.0)]}
+    tables = asked(
+        engine, [(0, 0.0, 1, 1)], rules, SECOND, {**SECOND, "prefill_s": (0.25, 0.0, 0.0)}, device_outages=cut
+    )
+    assert tables.legs.arrived_s.tolist() == [5.0, 1.0]
+    assert tables.legs.finished_s.tolist() == [6.0, 1.25]
+    assert tables.legs.energy_j.tolist() == [1.0, 1.0]
+    assert tables.requests.finished_s.tolist() == [1.25]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

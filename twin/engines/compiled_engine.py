@@ -18,7 +18,7 @@ def play(given: Play) -> Played:
 
     The load is open and devices share nothing, so each is advanced to its end at once, or to what befalls it.
     """
-    outcomes = _blank(_at_servers_s(given)[given.legs.request])
+    outcomes = _blank(_at_servers_s(given))
     accounts = tuple(_run(given, course, outcomes) for course in given.courses)
     return played(given, outcomes, _answered_s(given, outcomes), accounts)
 
@@ -113,15 +113,26 @@ def _in_order(rows: NDArray[np.intp], arrived_s: NDArray[np.float64], rank: NDAr
 
 
 def _at_servers_s(given: Play) -> NDArray[np.float64]:
-    """Return when each request was at the servers (n requests), NaN when it never was."""
-    requests, link = given.requests, given.link
-    return _reached(link.over_lan_s(link.at_gateway_s(requests.arrived_s, requests.user_id, requests.prompt_tokens)))
+    """Return when each leg was at its server (n legs), NaN when it never was."""
+    requests = given.requests
+    at_gateway_s = given.link.at_gateway_s(requests.arrived_s, requests.user_id, requests.prompt_tokens)
+    return _over_lan_s(given, _reached(at_gateway_s)[given.legs.request])
+
+
+def _over_lan_s(given: Play, left_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return when what left the gateway for the device of each leg, or that device, is over the LAN; both (n legs)."""
+    at_s = given.link.over_lan_s(left_s)
+    for course in given.courses:
+        if course.device in given.link.device_outages:
+            rows = np.flatnonzero(np.isin(given.legs.expert, course.experts))
+            at_s[rows] = given.link.over_lan_s(left_s[rows], course.device)
+    return at_s
 
 
 def _answered_s(given: Play, outcomes: LegOutcomes) -> NDArray[np.float64]:
     """Return when each request's answer was at its user (n requests), NaN unless all its legs were served."""
-    last_s = given.legs.greatest(outcomes.finished_s)
-    return _reached(given.link.at_user_s(given.link.over_lan_s(last_s), given.requests.user_id, given.answer_tokens))
+    last_s = given.legs.greatest(_over_lan_s(given, outcomes.finished_s))
+    return _reached(given.link.at_user_s(last_s, given.requests.user_id, given.answer_tokens))
 
 
 def _reached(at_s: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -63,6 +63,7 @@ def interact(
         link=link,
         rules=rules,
         backlogs=[Backlog(e) for e in experts],
+        devices=[e.device for e in experts],
         stop_s=stop_s,
     )
     users(clock, gateway)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy import Event
 
+from twin.network import Link
 from twin.records.outcomes import STATUSES, LegOutcomes, Play, Played, played
 from twin.servers.clock import Clock
 from twin.servers.device import Device
@@ -64,12 +65,25 @@ def _request(
         return
     yield clock.at(link.over_lan_s(at_gateway_s))
     for server, leg in legs:
-        server.submit(leg)
+        if server.device.name in link.device_outages:
+            clock.process(_leg(clock, link, at_gateway_s, server, leg))
+        else:
+            server.submit(leg)
     for _, leg in legs:  # waiting for each in turn is waiting for all
         yield leg.done
     if all(leg.status == "served" for _, leg in legs):
-        at_user_s = link.at_user_s(link.over_lan_s(clock.now), user, int(given.answer_tokens[row]))
+        back_s = link.over_lan_s(clock.now)
+        if link.device_outages:  # the last one done may not be the last one back
+            back_s = max(link.over_lan_s(leg.finished_s, server.device.name) for server, leg in legs)
+            yield clock.at(back_s)
+        at_user_s = link.at_user_s(back_s, user, int(given.answer_tokens[row]))
         finished_s[row] = nan if isinf(at_user_s) else at_user_s
+
+
+def _leg(clock: Clock, link: Link, left_s: float, server: Server, leg: Leg) -> Generator[Event, None, None]:
+    """The way of a leg to a device whose own link to the LAN is down at times."""
+    yield clock.at(link.over_lan_s(left_s, server.device.name))
+    server.submit(leg)
 
 
 def _legs_as_seen(clock: Clock, given: Play) -> list[Leg]:
@@ -82,7 +96,7 @@ def _legs_as_seen(clock: Clock, given: Play) -> list[Leg]:
             output_tokens=output,
             prefill_factor=prefill_factor,
             decode_factor=decode_factor,
-            done=clock.event(),
+            done=Event(clock),
         )
         for rank, prompt, output, prefill_factor, decode_factor in zip(*(c.tolist() for c in columns), strict=True)
     ]

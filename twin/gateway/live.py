@@ -33,14 +33,16 @@ class Gateway:
         link: Link,
         rules: Rules,
         backlogs: Sequence[Backlog],
+        devices: Sequence[str],
         stop_s: float,
     ) -> None:
-        """`ports` and `backlogs` are by expert; `stop_s` is the end of the drain."""
+        """`ports`, `backlogs` and the names of `devices` are by expert; `stop_s` is the end of the drain."""
         self.clock = clock
         self.ports = ports
         self.link = link
         self.rules = rules
         self.backlogs = backlogs
+        self.devices = devices
         self.stop_s = stop_s
         self.stories: list[Story] = []
         self.n_inside = 0  # requests at the gateway, from admission to the answer
@@ -125,19 +127,27 @@ class Gateway:
         """Send a leg and wait until its answer is back, or for too long."""
         leg, backlog, sent_s = sent.leg, self.backlogs[sent.offer.expert], self.clock.now
         backlog.add(leg, sent_s)
-        yield self.clock.at(self.link.over_lan_s(sent_s))
-        self.ports[sent.offer.expert].submit(leg)
+        self.clock.process(self.carry(sent))
         gives_up_s = sent_s + self.rules.timeout_s
         if gives_up_s >= self.stop_s:
             gives_up_s = inf
             yield leg.done
-        elif self.clock.now < gives_up_s:
+        else:
             yield leg.done | self.clock.at(gives_up_s)
-        back_s = self.link.over_lan_s(self.clock.now) if leg.done.triggered else inf
+        back_s = self.over_lan_s(sent) if leg.done.triggered else inf
         yield self.clock.at(max(min(back_s, gives_up_s), self.clock.now))
         backlog.remove(leg, self.clock.now)
         if back_s >= gives_up_s:
             sent.given_up = f"no answer within {self.rules.timeout_s:g} s"
+
+    def carry(self, sent: Sent) -> Generator[Event, None, None]:
+        """Bring a leg to its server, which may take longer than the gateway waits for the answer."""
+        yield self.clock.at(self.over_lan_s(sent))
+        self.ports[sent.offer.expert].submit(sent.leg)
+
+    def over_lan_s(self, sent: Sent) -> float:
+        """Return when what leaves now is over the LAN, from the gateway to the leg's device or back."""
+        return self.link.over_lan_s(self.clock.now, self.devices[sent.offer.expert])
 
     def sent(self, story: Story, offer: Offer, attempt: int) -> Sent:
         """Return a new attempt, noted in the request's story."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from math import inf, isfinite
 
-import numpy as np
+from twin.servers.outages import drawn_downtimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,17 +89,10 @@ def drawn_crashes(*, mtbf_s: float, mean_repair_s: float, device: str, seed: int
 
     `mtbf_s` is the mean time from a repair to the next crash. The chance is the device's own, of (seed, device).
     """
-    for key, found in (("mtbf_s", mtbf_s), ("mean_repair_s", mean_repair_s)):
-        if not (isfinite(found) and found > 0):
-            raise ValueError(f"crashes of {device!r}: {key} is {found}, must be a finite number of seconds above 0")
-    stream = int.from_bytes(blake2b(f"crashes of {device}".encode(), digest_size=8).digest(), "little")
-    chance, crashes = np.random.default_rng([seed, stream]), []
-    at_s = float(chance.exponential(mtbf_s))
-    while at_s < stop_s:
-        repaired_s = at_s + max(float(chance.exponential(mean_repair_s)), 1e-9 * max(1.0, at_s))
-        crashes.append(Crash(at_s=at_s, repaired_s=repaired_s))
-        at_s = repaired_s + float(chance.exponential(mtbf_s))
-    return tuple(crashes)
+    downtimes = drawn_downtimes(
+        f"crashes of {device}", mtbf_s=mtbf_s, mean_repair_s=mean_repair_s, seed=seed, stop_s=stop_s
+    )
+    return tuple(Crash(at_s=at_s, repaired_s=repaired_s) for at_s, repaired_s in downtimes)
 
 
 def crash_reason(device: str, at_s: float) -> str:
