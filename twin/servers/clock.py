@@ -1,6 +1,8 @@
 """The clock of the world: SimPy's environment, with events at exact instants and boundaries that come last."""
 
 from heapq import heappop, heappush
+from operator import attrgetter
+from typing import cast
 
 from simpy import Environment, Event
 from simpy.events import NORMAL, URGENT, EventPriority
@@ -27,6 +29,23 @@ class Instant(Event):
         heappush(clock._queue, (at_s, priority, next(clock._eid), self))
 
 
+class Boundary(Event):
+    """The boundaries of a run of iterations: one event, which is set to the next instant when it has happened."""
+
+    _value = None
+    _ok = True
+
+    def __init__(self, clock: "Clock", priority: EventPriority) -> None:
+        self.env = clock
+        self.priority = priority
+
+    def at(self, at_s: float) -> "Boundary":
+        """Let it happen at exactly `at_s`."""
+        self.callbacks = []
+        heappush(self.env._queue, (at_s, self.priority, next(self.env._eid), self))
+        return self
+
+
 class Clock(Environment):
     """Seconds from the run's start.
 
@@ -35,6 +54,8 @@ class Clock(Environment):
     >>> clock.now == 1 + 2.0**-52
     True
     """
+
+    now = cast("float", property(attrgetter("_now")))  # as SimPy's, without a call of Python for each look
 
     def run_out(self) -> None:
         """Let all happen that is scheduled: SimPy's `run`, without the calls that it makes for each event."""

@@ -7,7 +7,7 @@ from simpy import Event, Interrupt
 from simpy.events import EventPriority
 
 from twin.servers.chunked import Chunked
-from twin.servers.clock import BOUNDARY, Clock, Instant
+from twin.servers.clock import BOUNDARY, Boundary, Clock, Instant
 from twin.servers.course import Account
 from twin.servers.expert import Expert
 from twin.servers.faults import Crash, Pace, PowerSwitch, Step, crash_reason, down_reason
@@ -129,6 +129,10 @@ class Device:
     def boundary(self, at_s: float) -> Instant:
         """Return an iteration boundary of this device."""
         return Instant(self.clock, at_s, self.priority)
+
+    def boundaries(self) -> Boundary:
+        """Return the boundaries of a run of iterations on this device."""
+        return Boundary(self.clock, self.priority)
 
     def sleep(self) -> Generator[Event, None, None]:
         """Wait for the next arrival, and for all others of its instant."""

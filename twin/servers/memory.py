@@ -7,9 +7,13 @@ from twin.servers.leg import Leg
 
 
 class Memory(Protocol):
-    """What a server asks of its memory. Admitted legs are kept in the order of their admission."""
+    """What a server asks of its memory. Admitted legs are kept in the order of their admission.
+
+    `grows` tells whether legs claim more as they decode.
+    """
 
     admitted: list[Leg]
+    grows: bool
 
     def fits(self, leg: Leg) -> bool:
         """Tell whether the leg can be admitted now."""
@@ -29,6 +33,8 @@ class Memory(Protocol):
 
 class Reserved:
     """Every leg holds its prompt and whole output from admission to the end, so none has to grow."""
+
+    grows = False
 
     def __init__(self, expert: Expert) -> None:
         self.free_tokens = expert.kv_capacity_tokens
@@ -57,6 +63,8 @@ class Reserved:
 
 class Paged:
     """Legs hold blocks for the tokens whose KV is computed: all known ones on admission, then as they decode."""
+
+    grows = True
 
     def __init__(self, expert: Expert) -> None:
         self.block_tokens = expert.block_tokens

@@ -24,7 +24,8 @@ class PrefillFirst(Server):
         (leg,) = self.prefilling
         leg.start(self.clock.now)
         P = -(-leg.known_tokens // self.tile_tokens) * self.tile_tokens  # up to the next whole tile
-        lasted_s, spent_j = (_prefill(abc, P) * leg.prefill_factor for abc in (self.prefill_s, self.prefill_j))
+        lasted_s = _prefill(self.prefill_s, P) * leg.prefill_factor
+        spent_j = _prefill(self.prefill_j, P) * leg.prefill_factor
         yield from self.iteration(lasted_s, spent_j)
         leg.energy_j += spent_j
         self.prefilled(leg)

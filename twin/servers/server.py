@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from simpy import Event, Interrupt
 
-from twin.servers.clock import Instant
 from twin.servers.expert import Expert, coefficients
 from twin.servers.leg import Leg
 from twin.servers.memory import Memory, Paged, Reserved
@@ -140,15 +139,18 @@ class Server(ABC):
         B, C = len(self.running), self.context_tokens
         noise = self.decode_factors / B
         D, g = first_and_growth(self.decode_s, B, C, noise)
-        device, began_s, began, k = self.device, self.clock.now, self.n_iterations, 0
-        clock, priority, shared, grow = self.clock, device.priority, device.is_shared, self.memory.grow
-        last, stop_s = self.running[0][0] - began, device.stop_s
+        began_s, began, last, k = self.clock.now, self.n_iterations, self.running[0][0] - self.n_iterations, 0
+        device, memory, boundary = self.device, self.memory, self.device.boundaries()
+        due, stop_s, shared, grows = device.due, device.stop_s, device.is_shared, memory.grows
+        waiting, preempted, prefilling = self.waiting, self.preempted, self.prefilling
         try:
             for k in range(1, last + 1):
-                yield Instant(clock, end_s := began_s + (k * D + g * k * (k - 1) / 2), priority)
-                if k == last or end_s >= stop_s or device.due or (shared and device.calls(self)) or not grow(began + k):
+                yield boundary.at(end_s := began_s + (k * D + g * k * (k - 1) / 2))
+                if k == last or end_s >= stop_s or due or (shared and device.calls(self)):
                     break
-                if self.waiting or self.preempted or self.prefilling:
+                if grows and not memory.grow(began + k):
+                    break
+                if waiting or preempted or prefilling:
                     self.admit()
                     if self.carries_prompt():
                         break
