@@ -17,22 +17,33 @@ from twin.radio.channel import Channel
 from twin.records.tables import joined, tabulate
 from twin.records.timeline import FIRST_SERVER, HANDOVERS, REQUESTS, trace_events, write_timeline
 
+FIELDS = {"name": str, "ph": str, "ts": (int, float), "pid": int, "tid": int}  # of every event
+MORE = {"M": {"args"}, "b": {"cat", "id"}, "e": {"cat", "id"}, "C": {"args"}, "i": {"s"}}  # by phase: all that are used
+
 
 def check_format(events):
-    """Check what the Trace Event Format asks for: phases and their fields, spans that nest and end, counters."""
-    open_spans, closed, named = defaultdict(list), set(), set()
+    """Check what the Trace Event Format asks for: phases and their fields, spans that nest and end, counters.
+
+    Every event has the fields that viewers ask for, and none beyond those of its phase. Spans pair by (category, id),
+    which begins once; the instants of a process's counter do not fall. Flows and spans of threads are not used.
+    """
+    open_spans, closed, named, counted_us = defaultdict(list), set(), set(), {}
     for event in events:
-        assert isinstance(event["name"], str)
-        assert isinstance(event["pid"], int)
+        assert event["ph"] in MORE
+        assert FIELDS.keys() | MORE[event["ph"]] <= event.keys() <= FIELDS.keys() | MORE[event["ph"]] | {"args"}
+        assert all(isinstance(event[name], kind) for name, kind in FIELDS.items()), event
+        assert isinstance(event.get("args", {}), dict)
         if event["ph"] == "M":
-            assert event["name"] == "process_name"
+            assert (event["name"], event["args"].keys()) == ("process_name", {"name"})
+            assert isinstance(event["args"]["name"], str)
             assert event["pid"] not in named
             named.add(event["pid"])
             continue
         assert event["pid"] in named
-        assert event["ts"] >= 0
+        assert 0 <= event["ts"] < 2**53, "microseconds that a double tells apart"
         key = (event.get("cat"), event.get("id"))
         if event["ph"] == "b":
+            assert all(isinstance(word, str) for word in key)
             assert open_spans[key] or key not in closed, f"{key} begins twice"
             open_spans[key].append(event)
         elif event["ph"] == "e":
@@ -42,6 +53,8 @@ def check_format(events):
             closed.add(key)
         elif event["ph"] == "C":
             assert all(isinstance(value, int) and value >= 0 for value in event["args"].values())
+            assert event["ts"] >= counted_us.get((event["pid"], event["name"]), 0)
+            counted_us[event["pid"], event["name"]] = event["ts"]
         else:
             assert (event["ph"], event["s"]) == ("i", "p")
     assert not any(open_spans.values()), "a span does not end"

@@ -114,7 +114,7 @@ def _counts(legs: pd.DataFrame, pid: int, from_s: float, until_s: float) -> Iter
     waits = (arrived_s, np.where(np.isnan(started_s), gone_s, started_s))
     for name, (begins_s, ends_s) in (("waiting", waits), ("running", (started_s, gone_s))):
         for at_s, n in zip(*_occupancy(begins_s, ends_s, from_s, until_s), strict=True):
-            yield {"name": name, "ph": "C", "pid": pid, "ts": _us(at_s), "args": {"legs": int(n)}}
+            yield {"name": name, "ph": "C", "pid": pid, "tid": 0, "ts": _us(at_s), "args": {"legs": int(n)}}
 
 
 _INSTANTS = ("arrived_s", "started_s", "first_token_s", "finished_s")
@@ -146,7 +146,7 @@ def _rows(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def _name(pid: int, name: str) -> Event:
-    return {"name": "process_name", "ph": "M", "pid": pid, "args": {"name": name}}
+    return {"name": "process_name", "ph": "M", "pid": pid, "tid": 0, "ts": 0, "args": {"name": name}}
 
 
 def _of(frame: pd.DataFrame, replication: int) -> pd.DataFrame:
