@@ -153,7 +153,7 @@ def test_killed_at_any_moment_it_resumes_without_a_duplicate(tmp_path):
 
 
 def killed_until_finished(folder, address, rng):
-    """Kill recordings into a folder, each once it added three cells, until one was finished before; return how many."""
+    """Kill recordings into a folder, each once it added four cells, until one was finished before; return how many."""
     program = (
         "import sys; from pathlib import Path\n"
         "from tests.calibration.test_session import record\n"
@@ -165,7 +165,7 @@ def killed_until_finished(folder, address, rng):
     while True:
         known = len(store.keys())
         child = subprocess.Popen([sys.executable, "-c", program, str(folder), address], env=environment, cwd=root)
-        while child.poll() is None and len(store.keys()) < known + 3:
+        while child.poll() is None and len(store.keys()) < known + 4:
             time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.08))
         if child.poll() is not None:
@@ -173,7 +173,7 @@ def killed_until_finished(folder, address, rng):
         child.send_signal(signal.SIGKILL)
         child.wait()
         kills += 1
-        assert len(store.keys()) >= known + 3
+        assert len(store.keys()) >= known + 4
         assert not requests_of(store).duplicated(["cell", "repeat"]).any()
     frame = requests_of(store)
     assert child.returncode == 0
