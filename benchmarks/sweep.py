@@ -1,5 +1,7 @@
 """A sweep of 60 points, five replications of a 10-minute `testbed` each, on two processes; then again from the cache.
 
+Every replication is run a second time with drawn profiles, and none is added where a budget stays undecided.
+
 Run it with `python benchmarks/sweep.py`; it prints the machine, both wall times and the share that the cache saved.
 """
 
@@ -21,7 +23,8 @@ app()
 """
 WORDS = [
     "sweep", "testbed", "--vary", "k=1,2,3,4", "--vary", "load.requests_per_s=0.02..0.3:0.02",
-    "--set", "duration_s=600.0", "--set", "warmup_s=60.0", "--set", "replications=5", "--jobs", "2",
+    "--set", "duration_s=600.0", "--set", "warmup_s=60.0", "--set", "replications=5",
+    "--set", "verdicts.max_replications=5", "--jobs", "2",
 ]  # fmt: skip
 
 
