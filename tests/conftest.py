@@ -32,5 +32,5 @@ def data() -> Path:
 def in_turn() -> Iterator[None]:
     """Let replications run in turn: the tests themselves run side by side, and processes take seconds to start."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scenarios.runs.replicating.performed", lambda tasks, _: performed(tasks, 1))
+        patch.setattr("scenarios.runs.performing.performed", lambda tasks, _: performed(tasks, 1))
         yield

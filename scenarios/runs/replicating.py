@@ -1,47 +1,32 @@
-"""Replications: the same scenario under independent seeds, side by side on the machine's cores."""
+"""A scenario made ready to run, and what its users do in each replication, under independent seeds."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
 
-from calibration.draws import drawn as drawn_profile
 from calibration.draws import is_uncertain
-from scenarios.files.faults import faults_by_device
-from scenarios.files.gateway import rules_of
 from scenarios.files.loading import Scenario
 from scenarios.files.loads import Drawn, RecordedRun, RequestsFile, TraceLoad, Waiting, draw_requests, scaled_trace
 from scenarios.files.networking import build_network
 from scenarios.files.plant import build_experts
 from scenarios.files.schema import ScenarioFile
 from scenarios.runs.routing import Routing, build_routing
-from scenarios.runs.workers import performed
 from twin.gateway.routing import routed_legs
-from twin.gateway.rules import Rules
 from twin.network import Network
-from twin.records.tables import Tables, joined, tabulate
 from twin.servers.expert import Expert
-from twin.servers.faults import Fault
 from twin.users.load import Legs, Requests, with_users
 from twin.users.visits import Visits
-from twin.world import Engine, Run, simulate, simulate_visits
+from twin.world import Engine
 
 if TYPE_CHECKING:
     from scenarios.runs.replaying import Replay
     from twin.users.request_file import RequestFile
 
-__all__ = ["AnyLoad", "Assembly", "Load", "assemble", "draw", "draw_loads", "replicate", "seeds"]
-
-log = logging.getLogger(__name__)
-
-MAX_PROCESSES = 2  # the machines this is built for have two cores
+__all__ = ["AnyLoad", "Assembly", "Load", "assemble", "draw", "draw_loads", "seeds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,32 +134,6 @@ def draw_loads(assembly: Assembly, *, first: int = 0, n: int | None = None) -> l
     return [_load(assembly, i, seed) for i, seed in enumerate(seeds(assembly.file.seed, last)) if i >= first]
 
 
-def replicate(
-    assembly: Assembly,
-    loads: Sequence[AnyLoad],
-    console: Console,
-    *,
-    first: int = 0,
-    drawn: bool = False,
-    n_jobs: int = MAX_PROCESSES,
-) -> Tables:
-    """Return the tables of replications together, numbered from `first`, with a progress bar on `console` meanwhile.
-
-    With `drawn` every replication has profiles of its own, their coefficients drawn from the profiles' evidence. Up to
-    `n_jobs` run beside each other, in processes; ChildProcessError when these are killed again and again.
-    """
-    runs = _with_progress(_simulated(assembly, loads, drawn=drawn, n_jobs=n_jobs), len(loads), console, drawn=drawn)
-    pool, router = (None, None) if (r := assembly.routing) is None else (r.pool, r.router)
-    found = {i: tabulate(run, replication=first + i, pool=pool, router=router) for i, run in runs}
-    tables = [found[i] for i in range(len(found))]
-    n_requests = sum(len(table.requests) for table in tables)
-    log.info("%d requests simulated%s", n_requests, ", with drawn profiles" if drawn else "")
-    if assembly.replay is not None:
-        played = assembly.replay.replications[first : first + len(tables)]
-        tables = [replayed.tables(found) for replayed, found in zip(played, tables, strict=True)]
-    return joined(tables)
-
-
 def seeds(seed: int, n: int) -> list[int]:
     """Return the independent seeds of n replications; a longer list begins like a shorter one."""
     return [int(child.generate_state(1, np.uint64)[0]) for child in np.random.SeedSequence(seed).spawn(n)]
@@ -236,95 +195,6 @@ def _drawn(assembly: Assembly, routing: Routing, seed: int) -> Requests:
         )
     except ValueError as error:
         raise ValueError(f"{scenario.source}: [load]: {error}") from None
-
-
-def _simulated(assembly: Assembly, loads: Sequence[AnyLoad], *, drawn: bool, n_jobs: int) -> Iterator[tuple[int, Run]]:
-    """Yield the runs with their numbers as they end; several run in processes beside each other."""
-    tasks = [_task(assembly, load, drawn=drawn) for load in loads]
-    return performed(tasks, min(n_jobs, os.cpu_count() or 1))
-
-
-def _task(assembly: Assembly, load: AnyLoad, *, drawn: bool) -> Callable[[], Run]:
-    """Return the run to perform, with no more than what it needs: it may travel to another process."""
-    file = assembly.file
-    surroundings: dict[str, Any] = {
-        "experts": _drawn_experts(assembly.experts, load.seed) if drawn else assembly.experts,
-        "network": assembly.network,
-        "drain_cap_s": file.drain_cap_s,
-        "seed": load.seed,
-        "engine": assembly.engine,
-        "faults": _faults(assembly, load.seed),
-        "rules": _rules(assembly),
-    }
-    if isinstance(load, Load):
-        duration_s = _duration_s(file, load)
-        return partial(simulate, requests=load.requests, legs=load.legs, duration_s=duration_s, **surroundings)
-    assert assembly.routing is not None  # noqa: S101 - a drawn load is routed
-    return partial(
-        simulate_visits,
-        visits=load.visits,
-        pool=assembly.routing.pool,
-        rows=assembly.routing.test_rows,
-        router=assembly.routing.offering,
-        prompt_prefix_tokens=getattr(file.load, "prompt_prefix_tokens", 0),
-        duration_s=file.duration_s,
-        **surroundings,
-    )
-
-
-def _faults(assembly: Assembly, seed: int) -> dict[str, list[Fault]]:
-    file = assembly.file
-    return faults_by_device(
-        file.faults,
-        file.power_switches,
-        list(dict.fromkeys(e.device for e in assembly.experts)),
-        seed=seed,
-        stop_s=file.duration_s + file.drain_cap_s,
-    )
-
-
-def _rules(assembly: Assembly) -> Rules | None:
-    """Return the gateway's rules; a recorded run went through its own gateway."""
-    if assembly.replay is not None:
-        return None
-    k = None if assembly.routing is None else min(assembly.file.router.k, len(assembly.experts))
-    return rules_of(assembly.file.gateway, k)
-
-
-def _duration_s(file: ScenarioFile, load: Load) -> float:
-    """Return the run's length; a recorded leg may be at its server a moment after the last user has sent."""
-    return max(file.duration_s, float(np.nextafter(load.requests.arrived_s[-1], np.inf)))
-
-
-def _drawn_experts(experts: Sequence[Expert], seed: int) -> tuple[Expert, ...]:
-    return tuple(
-        replace(
-            e,
-            profile=drawn_profile(e.profile, seed=seed),
-            power_modes={mode: drawn_profile(profile, seed=seed) for mode, profile in e.power_modes.items()},
-        )
-        for e in experts
-    )
-
-
-def _with_progress(
-    runs: Iterator[tuple[int, Run]], n: int, console: Console, *, drawn: bool
-) -> Iterator[tuple[int, Run]]:
-    if not console.is_terminal:
-        yield from runs
-        return
-    from rich.progress import (  # noqa: PLC0415 - see docs/decisions/start.md
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    what = "simulating, with drawn profiles" if drawn else "simulating"
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield from progress.track(runs, total=n)
 
 
 def _request_file(scenario: Scenario, experts: Sequence[Expert]) -> RequestFile | None:

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from scenarios.files.loading import Scenario
 from scenarios.files.schema import Budgets
-from scenarios.runs.replicating import MAX_PROCESSES, AnyLoad, Assembly, assemble, draw, replicate
+from scenarios.runs.performing import MAX_PROCESSES, replicate
+from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
 from scenarios.verdicts.verdict import Verdict, look_level, overall, verdict_table

@@ -119,7 +119,7 @@ def test_the_testbed_is_reproducible_to_the_byte(tmp_path, monkeypatch):
     runs = {name: tmp_path / name for name in ("one", "two", "resolved", "other")}
     moe2("run", "testbed", "--out", runs["one"], *SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr("scenarios.runs.replicating.performed", lambda tasks, _: performed(tasks, 2))
+        patch.setattr("scenarios.runs.performing.performed", lambda tasks, _: performed(tasks, 2))
         moe2("run", "testbed", "--out", runs["two"], *SMALL)
     moe2("run", runs["one"] / "scenario.toml", "--out", runs["resolved"], "--no-report")
     moe2("run", "testbed", "--out", runs["other"], *SMALL, "--seed", 1)
