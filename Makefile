@@ -5,6 +5,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DATA := $(wildcard ../shared/data)
 # Two threads at the most: the machines this is built for have two cores.
 export OMP_NUM_THREADS ?= 2
+# Tests run in so many processes side by side, each with one thread.
+WORKERS ?= 2
 export HF_HUB_OFFLINE = 1
 ifneq ($(DATA),)
 export MOE2_DATA ?= $(abspath $(DATA))
@@ -43,7 +45,8 @@ check: .venv/dev  ## style, types, import contracts, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m 'not slow and not hardware'
+	$(BIN)/pytest -m 'alone and not slow and not hardware' tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -m 'not slow and not hardware and not alone'
 
 slow: .venv/dev  ## the tests that take minutes
 	$(BIN)/pytest -m slow
