@@ -154,6 +154,22 @@ class Bench:
             write_profile(session_profile(sessions, **named, token_budget=self.server.token_budget), path)
         return path
 
+    def _slowed(self, factor: float, *calibrations: Path) -> Path:
+        """Return the profile of calibrations with all seconds times a factor."""
+        path = self._profile(*calibrations)
+        profile = read_profile(path)
+        a, b, c = profile.seconds.prefill
+        seconds = replace(
+            profile.seconds,
+            prefill=(factor * a, factor * b, factor * c),
+            base=factor * profile.seconds.base,
+            per_sequence=factor * (profile.seconds.per_sequence or 0.0),
+            per_context_token=factor * profile.seconds.per_context_token,
+        )
+        slowed = path.with_name(f"{path.stem}-times-{factor:.4f}.json")
+        write_profile(replace(profile, seconds=seconds), slowed)
+        return slowed
+
     def _capacity_per_s(self, profile: Path) -> float:
         """Return the requests per second that the twin serves when there are always some waiting."""
         folder, n = self.folder / "capacity", 400
@@ -194,15 +210,27 @@ class Bench:
             key: self._beside(real, folder, self._profile(*c), f"twin-{key}")
             for key, c in (("both", [before, after]), ("before", [before]), ("after", [after]))
         }
+        slower = slowness(real, read_tables(folder / "twin-both"))
+        found["at_speed"] = self._beside(real, folder, self._slowed(slower, before, after), "twin-at-speed")
         metrics = {}
         for metric, where in METRICS.items():
             at = {key: table.loc[where] for key, table in found.items()}
-            drift = abs(at["after"]["twin"] / at["before"]["twin"] - 1)
-            error = at["both"]["twin"] / at["both"]["real"] - 1
-            metrics[metric] = {"real": at["both"]["real"], "twin": at["both"]["twin"], "error": error, "drift": drift}
+            metrics[metric] = {
+                "real": at["both"]["real"],
+                "twin": at["both"]["twin"],
+                "error": at["both"]["twin"] / at["both"]["real"] - 1,
+                "drift": abs(at["after"]["twin"] / at["before"]["twin"] - 1),
+                "error_at_speed": at["at_speed"]["twin"] / at["both"]["real"] - 1,
+            }
         late = json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))["recording"]["lateness"]
         statuses = {side: found["both"].attrs[side] for side in ("real", "twin")}
-        return {"metrics": metrics, "n": len(real.requests), "statuses": statuses, "late_max_s": late["max_s"]}
+        return {
+            "metrics": metrics,
+            "n": len(real.requests),
+            "statuses": statuses,
+            "late_max_s": late["max_s"],
+            "slower": slower,
+        }
 
     def _beside(self, real: Tables, folder: Path, profile: Path, name: str) -> pd.DataFrame:
         """Return real and twin figures by (quantity, statistic); the twin is run into a folder of that name."""
@@ -247,6 +275,25 @@ class Bench:
         ]
         (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "scenario.toml"
+
+
+def slowness(real: Tables, twin: Tables) -> float:
+    """Return how many times as long as in the twin those legs took that met no other: the machine's own speed.
+
+    Queues and batches play no part in it, so what the twin makes of them is still its own. 1 without such legs.
+    """
+    legs = real.legs[["request_id", "arrived_s", "finished_s"]].merge(
+        twin.legs[["request_id", "arrived_s", "finished_s"]], on="request_id", suffixes=("", "_twin")
+    )
+    alone = np.ones(len(legs), dtype=bool)
+    for side in ("", "_twin"):
+        arrived, finished = (legs[f"{key}_s{side}"].to_numpy() for key in ("arrived", "finished"))
+        alone &= [
+            np.sum((arrived < end) & (finished > begin)) == 1 for begin, end in zip(arrived, finished, strict=True)
+        ]
+    taken = [legs[f"finished_s{side}"] - legs[f"arrived_s{side}"] for side in ("", "_twin")]
+    ratios = (taken[0] / taken[1])[alone]
+    return float(ratios.median()) if alone.any() else 1.0
 
 
 def lan_delay_s(profile: Path) -> float:
