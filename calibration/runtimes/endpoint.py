@@ -25,7 +25,10 @@ class Endpoint:
         self.vocabulary = _VOCABULARY
         timeout = httpx.Timeout(stall_s, connect=min(stall_s, 10.0))
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._client = httpx.Client(base_url=self.url, timeout=timeout, headers=headers)
+        try:
+            self._client = httpx.Client(base_url=self.url, timeout=timeout, headers=headers)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{url}: not a URL ({error}); it should be one like http://127.0.0.1:8080") from error
 
     def report(self) -> dict[str, Any]:
         """Return the server's model, build, slots and context; ValueError when it is not ready or has another model."""

@@ -16,8 +16,8 @@ from scenarios.figures.style import BLUE, DOTS_PER_IN, ORANGE, house_style
 def draw_diagnostics(profile: Profile, sessions: Sessions, folder: Path) -> Path:
     """Draw the diagnostics of a profile fitted on `sessions` as PNG in `folder`; returns the file."""
     requests = sessions.requests
-    prefills = cells_of(requests, "ttft_s")
-    decodes = cells_of(requests[requests["asked_output_tokens"] > 1], "decode_s")
+    prefills = cells_of(requests, "ttft_s").dropna()
+    decodes = cells_of(requests[requests["asked_output_tokens"] > 1], "decode_s").dropna()
     P, out = (decodes[f"asked_{key}_tokens"].to_numpy() for key in ("prompt", "output"))
     steps = out - 1
     curve = np.geomspace(prefills["asked_prompt_tokens"].min(), prefills["asked_prompt_tokens"].max(), 100)
@@ -35,8 +35,9 @@ def draw_diagnostics(profile: Profile, sessions: Sessions, folder: Path) -> Path
         _residuals(low_left, prefills["asked_prompt_tokens"].to_numpy(), prefills["ttft_s"].to_numpy()
                    / np.asarray(profile.seconds.prefill_of(prefills["asked_prompt_tokens"])) - 1)  # fmt: skip
         _residuals(low_right, P, decodes["decode_s"].to_numpy() / lone.seconds - 1)
-        for axes, title in ((top_left, "Time to first token, s"), (top_right, "Decode, s per token")):
-            axes.set(title=title, xscale="log", yscale="log")
+        top_left.set(title="Time to first token, s", xscale="log", yscale="log")
+        from_nothing = len(P) > 0 and P.min() == 0  # llama-bench decodes without a prompt
+        top_right.set(title="Decode, s per token", xscale="linear" if from_nothing else "log", yscale="log")
         top_left.legend()
         canvas.savefig(path, metadata={"Software": None})
     return path

@@ -106,8 +106,10 @@ def draw_capacity(
             axes.axvspan(holds, breaks, color=ORANGE, alpha=0.25, linewidth=0, label="between: not decided")
         axes.set_xscale("log")
         values = points[["delay_use", "energy_use"]].to_numpy(dtype=float)
-        if np.isfinite(values).any() and np.nanmax(values[np.isfinite(values)]) > 5:
-            axes.set_yscale("log")
+        known = [1.0, *values[np.isfinite(values) & (values > 0)].tolist()]
+        wide = max(known) > 5
+        axes.set_yscale("log" if wide else "linear")
+        axes.set_ylim(70 * min(known) if wide else 0, 130 * max(known))
         axes.grid(visible=True, axis="both")
         axes.set(xlabel=unit, ylabel="% of the tightest budget", title="How much load until a budget breaks")
         legend_below(canvas, axes, columns=4)
@@ -115,8 +117,9 @@ def draw_capacity(
 
 
 _CAPACITY = (
-    "Each dot is a load that was simulated, every one under the same chance, with the interval of its figure; "
-    "triangles at the upper edge have no bound. Left of the band every budget holds, right of it one is violated."
+    "Each dot is a load that was simulated, every one under the same chance, with the interval of its figure, "
+    "cut at the upper edge; triangles there have no bound. Left of the band every budget holds, right of it one is "
+    "violated."
 )
 
 
