@@ -32,10 +32,13 @@ from scenarios.files.loading import load
 from scenarios.runs.result import run
 from tests.llama_server import write_llama
 from tools.loopback import LONG, SHORT, Form, Loopback, loopback
+from tools.speedometer import read_speeds, slowdowns, speedometer
 from twin.records.tables import Tables, read_tables, write_tables
 
 ROOT = Path(__file__).parents[1]
 STALE_S = 120.0  # a calibration that is older was not made right before
+DRAINS_S = 10.0  # what is under way at the end of a recording has ended by then
+SPEEDS = "speeds.csv"  # of the server's core, all the time
 METRICS = {
     "E2E, mean": ("e2e", "mean"),
     "E2E, p95": ("e2e", "p95"),
@@ -75,8 +78,9 @@ def perform(form: Form, folder: Path, say: Callable[[str], None] = print) -> dic
     if len(cores) > 1:
         os.sched_setaffinity(0, {cores[0]})
     settings = {"slots": form.slots, "context_tokens": form.context_tokens, "token_budget": form.token_budget}
+    core = cores[1] if len(cores) > 1 else None
     try:
-        with loopback(model, **settings, core=cores[1] if len(cores) > 1 else None) as server:
+        with loopback(model, **settings, core=core) as server, speedometer(folder / SPEEDS, core):
             bench = Bench(form=form, folder=folder, server=server, say=say)
             found = bench.recorded()
     finally:
@@ -131,12 +135,12 @@ class Bench:
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         self.say(f"calibrating, {name}")
-        endpoint = Endpoint(self.server.address)
+        endpoint, began_unix_s = Endpoint(self.server.address), time.time()
         try:
             calibrate(endpoint, NoMeter(), folder, self.form.plan, self_test_s=0.2)
         finally:
             endpoint.close()
-        (folder / "done").touch()
+        (folder / "done").write_text(json.dumps([began_unix_s, time.time()]), encoding="utf-8")
         return folder
 
     def _fresh(self, before: Path, n: int) -> Path:
@@ -154,21 +158,16 @@ class Bench:
             write_profile(session_profile(sessions, **named, token_budget=self.server.token_budget), path)
         return path
 
-    def _slowed(self, factor: float, *calibrations: Path) -> Path:
-        """Return the profile of calibrations with all seconds times a factor."""
-        path = self._profile(*calibrations)
-        profile = read_profile(path)
-        a, b, c = profile.seconds.prefill
-        seconds = replace(
-            profile.seconds,
-            prefill=(factor * a, factor * b, factor * c),
-            base=factor * profile.seconds.base,
-            per_sequence=factor * (profile.seconds.per_sequence or 0.0),
-            per_context_token=factor * profile.seconds.per_context_token,
-        )
-        slowed = path.with_name(f"{path.stem}-times-{factor:.4f}.json")
-        write_profile(replace(profile, seconds=seconds), slowed)
-        return slowed
+    def _slowdowns(self, folder: Path, *calibrations: Path) -> list[tuple[float, float, float]]:
+        """Return how many times as long as in the calibrations the server's core took, by the second."""
+        if not (self.folder / SPEEDS).exists():
+            return []
+        speeds = read_speeds(self.folder / SPEEDS)
+        spans = [tuple(json.loads((c / "done").read_text(encoding="utf-8"))) for c in calibrations]
+        began_unix_s = json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))["recording"][
+            "clock_began_unix_s"
+        ][0]
+        return slowdowns(speeds, spans, began_unix_s=began_unix_s, lasts_s=self.form.duration_s + DRAINS_S)
 
     def _capacity_per_s(self, profile: Path) -> float:
         """Return the requests per second that the twin serves when there are always some waiting."""
@@ -210,8 +209,8 @@ class Bench:
             key: self._beside(real, folder, self._profile(*c), f"twin-{key}")
             for key, c in (("both", [before, after]), ("before", [before]), ("after", [after]))
         }
-        slower = slowness(real, read_tables(folder / "twin-both"))
-        found["at_speed"] = self._beside(real, folder, self._slowed(slower, before, after), "twin-at-speed")
+        paces = self._slowdowns(folder, before, after)
+        found["at_pace"] = self._beside(real, folder, self._profile(before, after), "twin-at-pace", paces)
         metrics = {}
         for metric, where in METRICS.items():
             at = {key: table.loc[where] for key, table in found.items()}
@@ -220,7 +219,7 @@ class Bench:
                 "twin": at["both"]["twin"],
                 "error": at["both"]["twin"] / at["both"]["real"] - 1,
                 "drift": abs(at["after"]["twin"] / at["before"]["twin"] - 1),
-                "error_at_speed": at["at_speed"]["twin"] / at["both"]["real"] - 1,
+                "error_at_pace": at["at_pace"]["twin"] / at["both"]["real"] - 1,
             }
         late = json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))["recording"]["lateness"]
         statuses = {side: found["both"].attrs[side] for side in ("real", "twin")}
@@ -229,14 +228,19 @@ class Bench:
             "n": len(real.requests),
             "statuses": statuses,
             "late_max_s": late["max_s"],
-            "slower": slower,
+            "paces": [factor for begin_s, _, factor in paces if begin_s < self.form.duration_s],
         }
 
-    def _beside(self, real: Tables, folder: Path, profile: Path, name: str) -> pd.DataFrame:
+    def _beside(
+        self, real: Tables, folder: Path, profile: Path, name: str, paces: Sequence[tuple[float, float, float]] = ()
+    ) -> pd.DataFrame:
         """Return real and twin figures by (quantity, statistic); the twin is run into a folder of that name."""
         place = folder / name
         place.mkdir(exist_ok=True)
         changes = [f"experts[0].profile={profile}", f"network.lan_delay_s={lan_delay_s(profile)}"]
+        if paces:
+            slow = (f'{{device = "loopback", at_s = {a}, ends_s = {b}, factor = {by}}}' for a, b, by in paces)
+            changes.append(f"faults.slow_downs=[{', '.join(slow)}]")
         write_tables(run(load(folder / "out" / "scenario.toml", changes)).tables, place)
         twin = read_tables(place)
         table = compare(real, twin).table
@@ -275,25 +279,6 @@ class Bench:
         ]
         (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "scenario.toml"
-
-
-def slowness(real: Tables, twin: Tables) -> float:
-    """Return how many times as long as in the twin those legs took that met no other: the machine's own speed.
-
-    Queues and batches play no part in it, so what the twin makes of them is still its own. 1 without such legs.
-    """
-    legs = real.legs[["request_id", "arrived_s", "finished_s"]].merge(
-        twin.legs[["request_id", "arrived_s", "finished_s"]], on="request_id", suffixes=("", "_twin")
-    )
-    alone = np.ones(len(legs), dtype=bool)
-    for side in ("", "_twin"):
-        arrived, finished = (legs[f"{key}_s{side}"].to_numpy() for key in ("arrived", "finished"))
-        alone &= [
-            np.sum((arrived < end) & (finished > begin)) == 1 for begin, end in zip(arrived, finished, strict=True)
-        ]
-    taken = [legs[f"finished_s{side}"] - legs[f"arrived_s{side}"] for side in ("", "_twin")]
-    ratios = (taken[0] / taken[1])[alone]
-    return float(ratios.median()) if alone.any() else 1.0
 
 
 def lan_delay_s(profile: Path) -> float:

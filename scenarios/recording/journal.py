@@ -13,9 +13,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Ended", "Events", "GivenUp", "Journal", "Metered", "Sent", "Stopped", "Unanswered", "read_journal"]
+__all__ = ["Began", "Ended", "Events", "GivenUp", "Journal", "Metered", "Sent", "Stopped", "Unanswered", "read_journal"]
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """The clock of a replication stood at 0 at `unix_s`: what else was measured on the machine is told by it."""
+
+    replication: int
+    unix_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +107,7 @@ class Events:
     """What a journal holds."""
 
     manifest: dict[str, Any]
+    began: list[Began] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     given_up: list[GivenUp] = field(default_factory=list)
@@ -108,6 +117,7 @@ class Events:
 
 
 _KINDS = {
+    "began": Began,
     "sent": Sent,
     "ended": Ended,
     "given_up": GivenUp,
@@ -115,7 +125,7 @@ _KINDS = {
     "metered": Metered,
     "stopped": Stopped,
 }
-Event = Sent | Ended | GivenUp | Unanswered | Metered | Stopped
+Event = Began | Sent | Ended | GivenUp | Unanswered | Metered | Stopped
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from calibration.runtimes.async_endpoint import AsyncEndpoint
 from calibration.runtimes.generation import Generation
 from scenarios.recording.gateway import Attempt, Gateway, Told, until
-from scenarios.recording.journal import Ended, GivenUp, Journal, Sent, Stopped, Unanswered
+from scenarios.recording.journal import Began, Ended, GivenUp, Journal, Sent, Stopped, Unanswered
 from scenarios.recording.prompts import Prompts
 from twin.gateway.backlog import Backlog
 from twin.gateway.rules import Rules
@@ -66,6 +66,7 @@ class Play:
         """
         await asyncio.gather(*(endpoint.connect() for endpoint in self.endpoints))
         self.began_s = time.monotonic() + _LEAD_S
+        self.journal.add(Began(replication=self.replication, unix_s=time.time() + _LEAD_S))
         whole = False
         try:
             await self._send()

@@ -90,6 +90,7 @@ def _about(recording: Recording, sent: pd.DataFrame) -> dict[str, Any]:
     manifest = recording.events.manifest
     return {
         **{key: manifest[key] for key in ("began_unix_s", "speed", "prompts", "endpoints")},
+        "clock_began_unix_s": [event.unix_s for event in recording.events.began],
         "lateness": lateness(sent),
         "interrupted": [r.replication for r in recording.replications if not r.stopped.whole],
         "meters": [_meter(event) for event in recording.events.metered],

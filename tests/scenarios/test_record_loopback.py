@@ -6,24 +6,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tools.results_testbed import CONTENDED, beyond_drift, sections_of, verdict
+from tools.results_testbed import CONTENDED, sections_of, verdict
+from tools.speedometer import slowdowns
 from tools.testbed import SHORT, perform
 
 LOOSE = 0.25
 
 
 @pytest.mark.parametrize(
-    ("errors", "drifts", "told"),
+    ("errors", "at_pace", "told"),
     [
         ([0.04, -0.2, 0.05], [0.3, 0.3, 0.3], "met"),
-        ([-0.08, -0.07, -0.3], [0.04, 0.03, 0.9], "met beyond drift"),
-        ([0.2, 0.2, 0.2], [0.3, 0.1, 0.4], "not told: it drifted more than is allowed"),
-        ([0.2, 0.2, 0.0], [0.04, 0.04, 0.9], "MISSED"),
+        ([-0.2, -0.07, -0.3], [0.04, -0.03, -0.9], "met beyond drift"),
+        ([0.2, 0.2, 0.0], [0.04, 0.06, 0.9], "MISSED"),
     ],
 )
-def test_drift_forgives_what_it_explains(errors, drifts, told):
-    """The median error beyond the median drift is judged; a drift above the tolerance leaves nothing to tell."""
-    assert verdict(errors, drifts, 0.05) == told
+def test_drift_forgives_what_it_explains(errors, at_pace, told):
+    """The median error counts, or the one of the twin that knows how fast the machine was; never the least of many."""
+    assert verdict(errors, at_pace, 0.05) == told
+
+
+def test_a_core_that_slows_down_is_seen_to():
+    """Windows are told by the run's clock, relative to the spans; what the host takes counts beside slower work."""
+    unix_s = np.arange(100.0, 110.0, 0.05)
+    slow, stolen = np.where((unix_s >= 106) & (unix_s < 107), 1.5, 1.0), np.clip(unix_s - 108, 0, 0.5)
+    speeds = pd.DataFrame({"unix_s": unix_s, "near_s": 2e-4 * slow, "far_s": 7e-4 * slow, "stolen_s": 9 + stolen})
+    found = slowdowns(speeds, [(100.0, 102.0), (103.0, 105.0)], began_unix_s=105.0, lasts_s=6.0)
+    assert [window[:2] for window in found] == [(n, n + 1.0) for n in range(5)]  # the sixth second was not read
+    assert [window[2] for window in found] == pytest.approx([1, 1.5, 1, 2, 1], rel=0.12)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +71,7 @@ def test_counts_are_exact(session):
 
 @pytest.mark.alone
 def test_errors_are_small_where_nothing_disturbed_the_server(session, capsys):
-    """Errors are printed; medians beyond the drift are below 25 % if the server had its core all through."""
+    """Errors are printed; medians are within 25 % of drift, or of the machine's pace, if the server had its core."""
     _, figures = session
     with capsys.disabled():
         print("\n" + "\n\n".join(list(sections_of(figures))[2:4]))
@@ -69,7 +79,8 @@ def test_errors_are_small_where_nothing_disturbed_the_server(session, capsys):
         pytest.skip("something else took the server's core: what it did then is in no model")
     for metric in ("E2E, mean", "E2E, p95", "throughput"):
         found = [row["metrics"][metric] for row in figures["rows"]]
-        assert beyond_drift([f["error"] for f in found], [f["drift"] for f in found]) < LOOSE, metric
+        nearest = min(abs(median(f[key] for f in found)) for key in ("error", "error_at_pace"))
+        assert nearest - median(f["drift"] for f in found) < LOOSE, metric
         assert median(f["real"] for f in found) > 0
 
 
