@@ -1,8 +1,6 @@
 """Profiles: the fitted cost models of one expert on one device in one power mode, and their JSON files."""
 
 import difflib
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -15,6 +13,7 @@ import numpy as np
 
 from calibration.costs import Costs, Decode, Prefill, check_coefficient, check_decode, check_prefill
 from calibration.profile_json import dump_profile, load_profile
+from calibration.whole_file import write_whole
 
 Origin = Literal["measured", "scaled", "composed", "assumed"]
 Scope = Literal["gpu", "module", "board", "wall"]
@@ -171,16 +170,7 @@ def read_profile(path: ProfileFile) -> Profile:
 
 def write_profile(profile: Profile, path: Path) -> None:
     """Write the profile as JSON, whole or not at all; the same profile gives the same bytes."""
-    text = dump_profile(profile)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(draft).chmod(0o644)  # mkstemp makes it private
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_whole(path, dump_profile(profile).encode())
 
 
 def file_name(name: str) -> str:

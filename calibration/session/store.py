@@ -1,7 +1,6 @@
 """The recording of a session: one Parquet part per finished cell beside a JSON manifest; parts are never changed."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from calibration.runtimes.generation import Generation
 from calibration.session.plan import Cell
+from calibration.whole_file import DRAFTS, write_whole
 
 SCHEMA = 1
 _CELL = pa.schema(
@@ -58,12 +58,12 @@ class Store:
         Raises ValueError when the recording there is of another plan, model or device.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for draft in self.folder.glob(".*.draft"):
+        for draft in self.folder.glob(DRAFTS):
             draft.unlink()
         path = self.folder / "manifest.json"
         if not path.exists():
             text = json.dumps({"schema": SCHEMA, **manifest}, indent=2, allow_nan=False) + "\n"
-            _write_whole(path, text.encode())
+            write_whole(path, text.encode(), durable=True)
             return True
         found = self.manifest()
         for key in ("plan", "model", "device", "runtime_build"):
@@ -97,7 +97,7 @@ class Store:
         """Write a cell's rows as one part, whole or not at all, and onto the disk before returning."""
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=_CELL), sink)
-        _write_whole(self._part(key), sink.getvalue().to_pybytes())
+        write_whole(self._part(key), sink.getvalue().to_pybytes(), durable=True)
 
     def read(self) -> pd.DataFrame:
         """Return all rows of all parts; ValueError when there are none."""
@@ -144,12 +144,3 @@ def mark_row(name: str, session: str, *, kind: str, block: int = -1, **values: A
 
 def _origin(cell: Cell, session: str) -> dict[str, Any]:
     return {"cell": cell.key, "session": session, "block": cell.block, "concurrency": cell.concurrency}
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from calibration.whole_file import write_whole
 from scenarios.files.loading import Scenario, load
 from scenarios.files.schema import Poisson
 from scenarios.plans.questions import frozen
 from scenarios.sweeps.backends import Task
-from scenarios.sweeps.cache import Cache, digest, write_whole
+from scenarios.sweeps.cache import Cache, digest
 from scenarios.sweeps.sweeping import Backend, Point, Sweep, collect, perform_sweep
 from scenarios.sweeps.variations import Variation
 

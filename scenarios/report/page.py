@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from calibration.whole_file import write_whole
 from scenarios.figures import Figure
 from scenarios.report.charts import Charts
 from scenarios.report.sentences import status_word
@@ -25,15 +24,7 @@ __all__ = ["render_page", "write_page"]
 def write_page(page: str, path: Path) -> None:
     """Write a page to `path` in one step: a reader finds the whole page or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as part:
-            part.write(page)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, page.encode())
 
 
 def render_page(template: str, *, figures: Iterable[Figure], charts: Charts | None = None, **told: Any) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,9 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from calibration.whole_file import write_whole
 from scenarios.files.loading import Scenario
 
-__all__ = ["Cache", "digest", "program_digest", "write_whole"]
+__all__ = ["Cache", "digest", "program_digest"]
 
 _PACKAGES = ("moe2", "calibration", "twin", "scenarios")
 _NOT_RESULTS = ("name", "description")  # keys of the scenario that no result depends on
@@ -40,18 +39,6 @@ class Cache:
         """Keep a result; a reader sees the old state or the new, whatever interrupts this."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / f"{key}.json", json.dumps({"digest": key, **result}).encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def digest(scenario: Scenario, engine: str) -> str:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from calibration.whole_file import write_whole
 from scenarios.files.loading import Scenario, load
 from scenarios.steps import step
 from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
-from scenarios.sweeps.cache import Cache, digest, write_whole
+from scenarios.sweeps.cache import Cache, digest
 from scenarios.sweeps.variations import Variation, grid, read_variations, variations_of
 
 if TYPE_CHECKING:
