@@ -3,9 +3,13 @@
 A profile is fitted on the first six; every later one is a recording of an undisturbed machine and must not be called
 drifted, and with all its durations, or all its joules, a fifth larger it must be. `python -m tools.drift [FOLDER …]`;
 without a folder the long testbed's. Recordings of the same server only: their models and devices are compared.
+
+Where the speed of the server's core was measured beside them (`tools/speedometer.py`), it is told again with every
+session's seconds divided by how slow the core was in it: what is left of the spread between sessions.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +18,8 @@ from calibration.drift import Drift, drift_of
 from calibration.observed import Observations, joules_of, of_sessions
 from calibration.profile import Profile
 from calibration.session_profile import session_profile
-from calibration.sessions import read_sessions
+from calibration.sessions import Sessions, batches_of, read_sessions
+from tools.speedometer import read_speeds, slowdown
 
 ROOT = Path(__file__).parents[1]
 N_PROFILE = 6
@@ -29,14 +34,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = [path.parent for folder in parser.parse_args(arguments).folders for path in _manifests(folder)]
     if len(found) <= N_PROFILE:
         raise SystemExit(f"found {len(found)} recordings, needs more than {N_PROFILE}; run `make testbed` first")
-    profile = session_profile(read_sessions(found[:N_PROFILE]), name="loopback/m/q", quantization="f32")
-    later = {folder.name: read_sessions([folder]) for folder in found[N_PROFILE:]}
+    sessions = {folder: read_sessions([folder]) for folder in found}
+    profile = _profile(read_sessions(found[:N_PROFILE]))
+    later = {folder.name: sessions[folder] for folder in found[N_PROFILE:]}
     _judge(profile, {name: of_sessions(sessions) for name, sessions in later.items()}, "seconds")
+    if paces := _paces(found):
+        known = {str(sessions[folder].requests["session"].iloc[0]): pace for folder, pace in paces.items()}
+        at_pace = {name: of_sessions(divided(seen, known)) for name, seen in later.items()}
+        _judge(_profile(divided(read_sessions(found[:N_PROFILE]), known)), at_pace, "seconds at the core's pace")
     joules = {name: seen for name, sessions in later.items() if (seen := joules_of(sessions)) is not None}
     if profile.joules is None or not joules:
         print("joules: no joules recorded")
     else:
         _judge(profile, joules, "joules")
+
+
+def _profile(sessions: Sessions) -> Profile:
+    return session_profile(sessions, name="loopback/m/q", quantization="f32")
+
+
+def _paces(folders: Sequence[Path]) -> dict[Path, float]:
+    """Return how slow the core was in each recording, over the first of them; nothing where it was not watched."""
+    speeds, ended = folders[0].parents[1] / "speeds.csv", [folder / "done" for folder in folders]
+    if not speeds.exists() or not all(path.exists() for path in ended):
+        return {}
+    spans = [tuple(json.loads(path.read_text(encoding="utf-8"))) for path in ended]
+    readings = read_speeds(speeds)
+    return {f: slowdown(readings, span, spans[:N_PROFILE]) for f, span in zip(folders, spans, strict=True)}
+
+
+def divided(sessions: Sessions, pace: Mapping[str, float]) -> Sessions:
+    """Return sessions with all of their seconds divided by the pace of each."""
+    requests = sessions.requests.copy()
+    by = requests["session"].map(pace)
+    for column in ("sent_s", "first_token_s", "finished_s", "ttft_s", "decode_s", "chunk_s"):
+        requests[column] /= by
+    return replace(sessions, requests=requests, batches=batches_of(requests))
 
 
 def _judge(profile: Profile, recordings: Mapping[str, Observations], what: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["read_speeds", "slowdowns", "speedometer"]
+__all__ = ["read_speeds", "slowdown", "slowdowns", "speedometer"]
 
 PERIOD_S = 0.05
 INNER, REPEATS = 64, 20  # 64 x 64 float32 twice: 32 KiB
@@ -68,14 +68,18 @@ def slowdowns(
     >>> slowdowns(speeds, [(10.0, 11.0)], began_unix_s=10.0, lasts_s=2.0)
     [(0.0, 1.0, 1.0), (1.0, 2.0, 2.0)]
     """
-    base = np.mean([_seconds(speeds, *span) for span in usual], axis=0)
     found = []
     for at_s in np.arange(0.0, lasts_s, window_s).tolist():
-        here = _seconds(speeds, began_unix_s + at_s, began_unix_s + at_s + window_s)
-        factor = float(np.mean(here / base))
+        factor = slowdown(speeds, (began_unix_s + at_s, began_unix_s + at_s + window_s), usual)
         if np.isfinite(factor):
             found.append((at_s, at_s + window_s, factor))
     return found
+
+
+def slowdown(speeds: pd.DataFrame, span: tuple[float, float], usual: Sequence[tuple[float, float]]) -> float:
+    """Return how many times as long work took in a span as in the `usual` ones; NaN without readings."""
+    base = np.mean([_seconds(speeds, *other) for other in usual], axis=0)
+    return float(np.mean(_seconds(speeds, *span) / base))
 
 
 def _seconds(speeds: pd.DataFrame, begin_unix_s: float, end_unix_s: float) -> NDArray[np.float64]:

@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibration.observed import of_sessions
+from calibration.sessions import read_sessions
+from tools.drift import divided
 from tools.results_testbed import CONTENDED, sections_of, verdict
 from tools.speedometer import slowdowns
 from tools.testbed import SHORT, perform
@@ -92,3 +95,12 @@ def test_a_second_call_does_nothing_again(session):
     again = perform(SHORT, folder, say=said.append)
     assert again["rows"] == figures["rows"]
     assert not [line for line in said if line.startswith(("recording", "calibrating"))]
+
+
+@pytest.mark.alone
+def test_seconds_at_the_cores_pace(session):
+    """A session on a core half as fast, its seconds divided by two, is the same session on the faster one."""
+    folder, _ = session
+    found = read_sessions([folder / "calibrations" / "00"])
+    pace = dict.fromkeys(found.requests["session"].unique(), 2.0)
+    assert np.allclose(2 * of_sessions(divided(found, pace)).values, of_sessions(found).values)
