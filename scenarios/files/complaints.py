@@ -10,7 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from scenarios.files.schema import ScenarioFile
 
-__all__ = ["explain", "near"]
+__all__ = ["explain", "near", "wrong_key"]
+
+Loc = tuple[str | int, ...]
+"""The path to a key: names, and places in lists."""
+
+_NAMED = 12  # keys that are wrong too, named before the others are counted
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -24,18 +29,29 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """Put the first problem into one sentence, and count the problems elsewhere."""
+    """Put the first problem into one sentence, and name the keys of the others."""
+    loc, first, others = _first(error)
+    names = list(dict.fromkeys(_dotted(other) for other in others))
+    shown = ", ".join([*names[:_NAMED], *([f"{len(names) - _NAMED} more"] if len(names) > _NAMED else [])])
+    return _sentence(loc, first) + (f" (wrong too: {shown})" if names else "")
+
+
+def wrong_key(error: ValidationError) -> str:
+    """Return the key that the sentence of `explain` is about; nothing where it is about the whole scenario."""
+    return _dotted(_first(error)[0])
+
+
+def _first(error: ValidationError) -> tuple[Loc, Any, list[Loc]]:
+    """Return the problem to tell, with its path, and the paths of the others."""
     problems = [(_untagged(p["loc"]), p) for p in error.errors(include_url=False)]
     problems.sort(key=lambda p: p[1]["type"] == "missing")  # a misspelt key says more than the one it leaves missing
     top = problems[0][0][:2]
     here = [p for p in problems if p[0][:2] == top]
     loc, first = max(here, key=lambda p: len(p[0]))  # of a union's branches, the one that reaches deepest
-    elsewhere = len({p[0][:2] for p in problems} - {top})
-    more = f" (and {elsewhere} more)" if elsewhere else ""
-    return _sentence(loc, first) + more
+    return loc, first, [p[0] for p in problems if p[0] != loc[: len(p[0])]]
 
 
-def _sentence(loc: tuple[str | int, ...], problem: Any) -> str:
+def _sentence(loc: Loc, problem: Any) -> str:
     where = _dotted(loc)
     kind, found = problem["type"], problem["input"]
     if kind == "extra_forbidden":
@@ -62,7 +78,7 @@ _WANTED = {
 }
 
 
-def _untagged(loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+def _untagged(loc: Loc) -> Loc:
     """Return a problem's path without the names that pydantic gives to the branches of a union."""
     return tuple(p for p in loc if not (isinstance(p, str) and (p in _BRANCHES or "[" in p)))
 

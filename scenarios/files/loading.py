@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import copy
+import csv
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any
 import tomli
 from pydantic import ValidationError
 
-from scenarios.files.complaints import explain, near
+from scenarios.files.changes import applied, keys_set
+from scenarios.files.complaints import explain, near, wrong_key
 from scenarios.files.extending import extended
 from scenarios.files.schema import ScenarioFile
+from scenarios.files.unread import why_unread
 
-__all__ = ["Scenario", "bundled_scenarios", "load", "replayed"]
+__all__ = ["Scenario", "bundled_scenarios", "changed", "load", "replayed", "unread"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +45,77 @@ def bundled_scenarios() -> dict[str, Path]:
 def load(scenario: str | Path | Scenario, changes: Sequence[str] = ()) -> Scenario:
     """Return a scenario by path or bundled name, or one that was loaded, with `key=value` changes applied.
 
-    Raises ValueError with one message that names the file, the key, what was found and what is allowed.
+    Raises ValueError with one message that names the file or the change, the key, what was found and what is allowed;
+    also for a change that would change nothing, as no part of the scenario reads its key.
 
     >>> load(load("testbed"), ["router.k=1"]).file == load("testbed", ["router.k=1"]).file
     True
     """
+    found = changed(scenario, changes)
+    for change in changes:
+        for key in keys_set(change):
+            if why := unread(found, key):
+                raise ValueError(f"--set {change}: nothing in {found.file.name!r} reads {key}: {why}")
+    return found
+
+
+def changed(scenario: str | Path | Scenario, changes: Sequence[str], *, blamed: str | None = None) -> Scenario:
+    """Return what `load` does, whether or not anything reads what is changed.
+
+    `blamed` is what a message begins with where a change is to blame; without it, the changes that are.
+    """
     if isinstance(scenario, Scenario):
-        path, folder, data = Path(scenario.source), scenario.folder, scenario.file.model_dump(exclude_unset=True)
+        path, folder, given = Path(scenario.source), scenario.folder, scenario.file.model_dump(exclude_unset=True)
     else:
         path = _find(str(scenario), Path())
-        folder, data = path.parent.resolve(), _whole(path, ())
+        folder, given = path.parent.resolve(), _whole(path, ())
+    data = copy.deepcopy(given)
     for change in changes:
-        _apply(data, change)
+        try:
+            applied(data, change)
+        except ValueError as error:  # noqa: PERF203 - few changes
+            raise ValueError(f"{blamed or f'--set {change}'}: {error}") from None
     try:
         checked = ScenarioFile.model_validate(data)
     except ValidationError as error:
-        raise ValueError(f"{path}: {explain(error)}") from None
+        at_fault = _to_blame(given, changes, error)
+        begin = (blamed or " ".join(f"--set {change}" for change in at_fault)) if at_fault else path
+        raise ValueError(f"{begin}: {explain(error)}") from None
     return Scenario(file=checked, source=str(path), folder=folder)
+
+
+def unread(scenario: Scenario, key: str) -> str:
+    """Return why nothing in a scenario reads a key, and which one to change instead; nothing where it is read."""
+
+    def names_experts() -> bool:
+        path = scenario.path(getattr(scenario.file.load, "path", ""))
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return "experts" in next(csv.reader(file), [])
+        except (OSError, UnicodeDecodeError, csv.Error):
+            return False  # who reads it all says what is wrong with it
+
+    return why_unread(key, scenario.file, names_experts)
+
+
+def _to_blame(given: Mapping[str, Any], changes: Sequence[str], error: ValidationError) -> list[str]:
+    """Return the changes that made a scenario wrong; none where it is wrong without them."""
+    try:
+        ScenarioFile.model_validate(given)
+    except ValidationError:
+        return []
+    at = wrong_key(error)
+    touching = [c for c in changes if any(_is_within(key, at) or _is_within(at, key) for key in keys_set(c))]
+    return touching or list(changes)
+
+
+def _is_within(key: str, table: str) -> bool:
+    """Whether a key is a table's, or the table itself.
+
+    >>> _is_within("router.k", "router"), _is_within("experts[1].noise", "experts[1]"), _is_within("users", "use")
+    (True, True, False)
+    """
+    return key.startswith(table) and key[len(table) : len(table) + 1] in {"", ".", "["}
 
 
 def replayed(folder: Path | None) -> list[str]:
@@ -78,6 +134,10 @@ def _find(scenario: str, folder: Path) -> Path:
     bundled = bundled_scenarios()
     if scenario in bundled:
         return bundled[scenario]
+    if path.is_dir():
+        inside = path / "scenario.toml"
+        hint = f"did you mean {inside}" if inside.is_file() else "name a scenario file in it"
+        raise ValueError(f"{scenario}: this is a folder; {hint}")
     known = ", ".join(bundled)
     raise ValueError(f"{scenario}: no such file and no bundled scenario{near(scenario, bundled)}; bundled are: {known}")
 
@@ -109,38 +169,3 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not TOML: {error}") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _apply(data: dict[str, Any], change: str) -> None:
-    """Set one value in place: `experts[0].max_batch=2`, `budgets.delay_s={default=9.0}`, `name=night`."""
-    key, equals, text = change.partition("=")
-    steps = [int(s[1:-1]) if s.startswith("[") else s for s in re.findall(r"\[\d+\]|[^.\[\]]+", key.strip())]
-    if not equals or not steps or isinstance(steps[0], int):
-        raise ValueError(f"--set {change}: write it as key=value, for example router.k=2 or experts[0].max_batch=4")
-    here: Any = data
-    for step, following in itertools.pairwise(steps):
-        if isinstance(here, dict) and not isinstance(following, int) and step not in here:
-            here[step] = {}
-        here = _step(here, step, change)
-    last = steps[-1]
-    if not (isinstance(here, dict) and isinstance(last, str)):
-        _step(here, last, change)
-    if not isinstance(here, dict | list):
-        raise ValueError(f"--set {change}: {here!r} is a value and has no {last!r}")
-    here[last] = _value(text.strip())
-
-
-def _step(here: Any, step: str | int, change: str) -> Any:
-    try:
-        return here[step]
-    except (KeyError, IndexError, TypeError):
-        size = f"a list of {len(here)}" if isinstance(here, list) else type(here).__name__
-        raise ValueError(f"--set {change}: there is no {step!r} in {size}") from None
-
-
-def _value(text: str) -> Any:
-    """Return a TOML value, or the text itself where it is none."""
-    try:
-        return tomli.loads(f"x = {text}")["x"]
-    except tomli.TOMLDecodeError:
-        return text

@@ -43,6 +43,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+MOST_ASKED = 3  # where a scenario does not say how many
 
 
 class Router(Section):
@@ -50,7 +51,9 @@ class Router(Section):
 
     gate: str = Field("bundled", description='"bundled" or a checkpoint written by `moe2 train`.')
     answers: str = Field("bundled", description='"bundled" or an answers table.')
-    k: Count = Field(3, description="Experts asked for each prompt.")
+    k: Count = Field(
+        MOST_ASKED, description=f"Experts asked for each prompt; {MOST_ASKED}, or all of fewer, when left out."
+    )
     subset: Literal["auto"] | list[str] = Field("auto", description='"auto" or a list of expert names.')
 
 
@@ -145,16 +148,39 @@ class ScenarioFile(Section):
     budgets: Budgets = Budgets()
     verdicts: Verdicts = Verdicts()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _all_of_few(cls, data: Any) -> Any:
+        """Ask all experts where there are fewer than are asked by default."""
+        if not isinstance(data, dict) or not isinstance(experts := data.get("experts"), list):
+            return data
+        router = data.get("router", {})
+        if isinstance(router, dict) and "k" not in router and 0 < len(experts) < MOST_ASKED:
+            return {**data, "router": {**router, "k": len(experts)}}
+        return data
+
     @model_validator(mode="after")
     def _consistent(self) -> ScenarioFile:
         check_users_on_radio(self.users, self.network)
         if self.warmup_s != "auto" and self.warmup_s >= self.duration_s:
             raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
         self.gateway.check(self.router.k)
+        if not isinstance(self.load, RequestsFile | RecordedRun):  # whose requests may name their experts
+            self.check_asked()
         names = [e.name for e in self.experts]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"experts: name {twice[0]!r} is used twice; every expert needs its own name")
         return self
+
+    def check_asked(self) -> None:
+        """Raise ValueError where more experts are asked, or looked at, than there are.
+
+        Of a subset that is smaller than k all are asked: what is kept may be the selector's choice.
+        """
+        n = len(self.experts)
+        for key, asked in (("router.k", self.router.k), ("gateway.load_aware_top_m", self.gateway.load_aware_top_m)):
+            if asked is not None and asked > n:
+                raise ValueError(f"{key} = {asked}: there are {n} experts, so it should be at most {n}")
 
     @model_validator(mode="after")
     def _known_devices(self) -> ScenarioFile:

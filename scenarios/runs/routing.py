@@ -50,6 +50,10 @@ def build_routing(scenario: Scenario, experts: Sequence[Expert], *, requests_per
     naming the scenario and the key for a file that cannot be read, a model without answers, an expert that does
     not exist, and budgets that no subset can hold.
     """
+    try:
+        scenario.file.check_asked()
+    except ValueError as error:
+        raise ValueError(f"{scenario.source}: {error}") from None
     answers, gate = _answers_and_gate(scenario)
     models = [e.profile.model for e in experts]
     _check_models(scenario.source, experts, answers)

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from calibration.whole_file import write_whole
-from scenarios.files.loading import Scenario, load
+from scenarios.files.changes import keys_set
+from scenarios.files.loading import Scenario, changed, unread
 from scenarios.steps import step
 from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
 from scenarios.sweeps.cache import Cache, digest
@@ -96,10 +97,20 @@ def prepare_sweep(
     *,
     engine: Engine,
 ) -> Sweep:
-    """Return the sweep with every point checked; ValueError for a wrong `--vary`, `--set` or scenario."""
-    base = load(scenario, changes)
+    """Return the sweep with every point checked; ValueError for a wrong `--vary`, `--set` or scenario.
+
+    Wrong is also a key that is varied or set and that no point reads.
+    """
+    base = changed(scenario, changes)
     read = variations_of(vary, base.file) if isinstance(vary, Mapping) else read_variations(vary, base.file)
-    return sweep_over(base, read, engine=engine)
+    sweep = sweep_over(base, read, engine=engine)
+    asked = [(f"--set {change}", key) for change in changes for key in keys_set(change)]
+    asked += [(f"--vary {v.key}", key) for v in read for value in v.values for key in keys_set(f"{v.key}={value}")]
+    for option, key in dict.fromkeys(asked):
+        why = ""  # that of the first point
+        if all(why := unread(point.scenario, key) for point in reversed(sweep.points)):
+            raise ValueError(f"{option}: nothing in {base.file.name!r} reads {key}: {why}")
+    return sweep
 
 
 def sweep_over(base: Scenario, variations: tuple[Variation, ...], *, engine: Engine) -> Sweep:
@@ -107,10 +118,7 @@ def sweep_over(base: Scenario, variations: tuple[Variation, ...], *, engine: Eng
     points = []
     for index, values in enumerate(grid(variations)):
         extra = [f"{v.key}={value}" for v, value in zip(variations, values, strict=True)]
-        try:
-            at = load(base, extra)
-        except ValueError as error:
-            raise ValueError(f"--vary, at {', '.join(extra)}: {error}") from None
+        at = changed(base, extra, blamed=f"--vary, at {', '.join(extra)}")
         points.append(Point(index=index, values=values, scenario=at, digest=digest(at, engine)))
     return Sweep(base=base, variations=variations, points=tuple(points), engine=engine)
 

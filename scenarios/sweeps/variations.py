@@ -17,7 +17,7 @@ from scenarios.files.schema import ScenarioFile
 __all__ = ["MAX_POINTS", "Variation", "grid", "keys_of", "literal", "read_variations", "variations_of"]
 
 MAX_POINTS = 10_000
-_HOW = "write it as key=value,value or key=first..last:step, for example router.k=1,2,3 or users.count=100..1000:100"
+_HOW = "write it as key=value,value or key=first..last:step, for example k=1,2,3 or load.requests_per_s=0.1..0.5:0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
