@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from scenarios.commands.usage import Group, is_read_by_people, plainly
 from scenarios.commands.voice import voiced
 
 __all__ = ["app"]
@@ -49,8 +49,10 @@ PANELS = {
 _HOMES = {name: (panel, module) for panel, names in PANELS.items() for name, module in names.items()}
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """The commands, each with what it imports, from when it is first asked for."""
+
+    panels = PANELS
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return the names of all commands, in the order of the table of contents."""
@@ -62,6 +64,21 @@ class Commands(TyperGroup):
             if name not in self.commands:
                 self.commands[name] = _made(name)
         return super().get_command(ctx, cmd_name)
+
+    def make_context(self, *args: Any, **words: Any) -> Any:
+        """Return the context of a call; one that is wrong ends with one line and exit status 2."""
+        with plainly():
+            return super().make_context(*args, **words)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was called, likewise."""
+        with plainly(ctx):
+            return super().invoke(ctx)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help: in boxes to a terminal, as plain text to a pipe."""
+        self.rich_markup_mode = "rich" if is_read_by_people() else None
+        super().format_help(ctx, formatter)
 
 
 app = typer.Typer(
@@ -93,9 +110,11 @@ def _made(name: str) -> Any:
     made: list[Any] = [*one.registered_commands, *one.registered_groups]
     for found in made:
         found.rich_help_panel = panel
+    for group in one.registered_groups:
+        group.cls = Group
     one.callback()(lambda: None)  # so that it is a group, of this one command
-    group: Any = typer.main.get_command(one)
-    return voiced(group.commands[name])
+    made_one: Any = typer.main.get_command(one)
+    return voiced(made_one.commands[name])
 
 
 def _name(command: Any) -> str:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["bad_input"]
+__all__ = ["BAD_INPUT", "bad_input", "say_refused"]
 
 BAD_INPUT = 2
 
@@ -22,10 +22,13 @@ def bad_input(
     try:
         yield
     except kinds as error:
-        Console(stderr=True, soft_wrap=True).print(
-            Text(f"moe2: {_message(error)}")
-        )  # as it stands: no markup, no emoji
+        say_refused(_message(error))
         raise typer.Exit(BAD_INPUT) from None
+
+
+def say_refused(message: str) -> None:
+    """Print why on standard error, as it stands: no markup, no emoji, and in one line however wide the screen is."""
+    Console(stderr=True, soft_wrap=True).print(Text(f"moe2: {message}"))
 
 
 def _message(error: Exception) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scenarios.commands.usage import is_read_by_people
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,7 +28,9 @@ def progress_console() -> Console:
 
 
 def voiced(command: Any) -> Any:
-    """Return a command, or a group with all of its commands, that takes `-q` and `-v`."""
+    """Return a command, or a group with all of its commands, that takes `-q` and `-v`; its help to a pipe is plain."""
+    if not is_read_by_people():
+        command.rich_markup_mode = None
     if hasattr(command, "commands"):
         for inner in command.commands.values():
             voiced(inner)

@@ -18,13 +18,13 @@ Loc = tuple[str | int, ...]
 _NAMED = 12  # keys that are wrong too, named before the others are counted
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name that is nearest to a wrong one, or nothing.
+def near(name: str, known: Iterable[str], alike: float = 0.5) -> str:
+    """Return a hint at the known name that is nearest to a wrong one, or nothing; `alike` is how near it has to be.
 
     >>> near("lan_delay_ms", ["lan_delay_s", "access_delay_s"])
     " (did you mean 'lan_delay_s'?)"
     """
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=alike)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
