@@ -22,7 +22,7 @@ from calibration.observed import joules_of, of_sessions
 from calibration.padding import chosen_tiling, padded_terms
 from calibration.profile import Profile, Provenance, Scope
 from calibration.session_energy import session_joules
-from calibration.sessions import Sessions, cells_of, check_growth
+from calibration.sessions import Sessions, cells_of, check_growth, check_lengths
 
 _AT_ONCE = "the whole answer came at once: its decoding has no duration"
 
@@ -98,6 +98,7 @@ def _by_session(profile: Profile, sessions: Sessions) -> dict[str, Any]:
 
 def _prefill_s(sessions: Sessions, *, tiles: bool) -> tuple[Fit, int, dict[str, Any]]:
     """Return the fit of prefills, its tile in tokens (1: the smooth form), and its evidence."""
+    check_lengths(sessions, 3)
     cells = cells_of(sessions.requests, "ttft_s").dropna()
     seconds = cells["ttft_s"].to_numpy(dtype=np.float64)
     lengths = {"prompt_tokens": cells["asked_prompt_tokens"].to_numpy()}

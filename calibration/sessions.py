@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from calibration.attempts import absences, disturbances, ends, faults, missing, once
 from calibration.meters.corrections import Correction
 from calibration.recordings import Source
 from calibration.session.store import Store
@@ -99,14 +100,13 @@ def read_sessions(folders: Sequence[Path]) -> Sessions:
     for key in ("model", "device"):
         if len({str(m.get(key)) for m in manifests}) > 1:
             raise ValueError(f"{', '.join(map(str, folders))}: recordings of different {key}; fit them one by one")
-    frame = pd.concat([store.read() for store in stores], ignore_index=True)
+    frame = pd.concat([store.read().assign(recording=n) for n, store in enumerate(stores)], ignore_index=True)
     idle, drifted = _idle(frame)
-    kept = frame[~frame["session"].isin(drifted)]
+    kept, superseded = once(frame[~frame["session"].isin(drifted)])
     asked = kept[kept["kind"] == "request"]
     good = asked[asked["fault"] == ""].copy()
     if not (good["concurrency"] == 1).any():
-        absent = ", ".join(_missing(frame))
-        why = "; ".join(drifted.values()) or (f"missing are {absent}" if absent else "see the faults in its rows")
+        why = "; ".join([*drifted.values(), *absences(faults(asked), missing(frame))])
         raise ValueError(f"{folders[0]}: no good request of a lone sequence to fit; {why}")
     good["ttft_s"] = good["first_token_s"] - good["sent_s"]
     good["decode_s"] = good["finished_s"] - good["first_token_s"]
@@ -123,10 +123,10 @@ def read_sessions(folders: Sequence[Path]) -> Sessions:
         prefill_j=prefill_j,
         decode_j=decode_j,
         idle_w=_loaded_idle_w(idle),
-        refused=(*_drifts(frame, drifted), *_faults(asked), *refused, *short),
-        missing=_missing(frame),
+        refused=(*_drifts(frame, drifted), *faults(asked), *superseded, *refused, *short),
+        missing=missing(frame),
         correction=next((Correction(**found) for found in corrections.values()), None),
-        record={"idle": idle, "thermal_gates": _gates(kept), "ended": _ends(frame)},
+        record={"idle": idle, "thermal_gates": _gates(kept), "ended": ends(frame), **disturbances(kept)},
     )
 
 
@@ -147,9 +147,16 @@ def check_growth(where: str, prompt_tokens: ArrayLike, seconds: ArrayLike) -> No
         )
 
 
-def _faults(asked: pd.DataFrame) -> list[dict[str, Any]]:
-    bad = asked[asked["fault"] != ""]
-    return [{"n": int(n), "reason": str(fault)} for fault, n in bad["fault"].value_counts().items()]
+def check_lengths(sessions: Sessions, least: int) -> None:
+    """Raise ValueError, naming the faults and what is missing, for fewer prompt lengths than `least` terms need."""
+    lone = sessions.requests[sessions.requests["concurrency"] == 1]
+    n = lone["asked_prompt_tokens"].nunique()
+    if n < least:
+        why = "; ".join(absences(sessions.refused, sessions.missing))
+        raise ValueError(
+            f"{sessions.source.file}: good requests of {n} prompt lengths, a prefill needs {least} to tell its terms "
+            f"apart{'; ' if why else ''}{why}"
+        )
 
 
 def _drifts(frame: pd.DataFrame, drifted: dict[str, str]) -> list[dict[str, Any]]:
@@ -173,7 +180,7 @@ def _joules(windows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[dic
     """
     single = windows[windows["asked_output_tokens"] == 1]
     prefills = single.assign(n_sequences=1, joules=single["request_j"])[JOULES]
-    keys = ["session", "block", "asked_prompt_tokens"]
+    keys = ["recording", "block", "asked_prompt_tokens"]  # whatever session: a block may be finished by a later one
     longer = windows[windows["asked_output_tokens"] > 1].merge(
         single[[*keys, "request_j"]], on=keys, suffixes=("", "_1")
     )
@@ -228,19 +235,6 @@ def _gates(frame: pd.DataFrame) -> list[dict[str, Any]]:
         }
         for row in gates.to_dict("records")
     ]
-
-
-def _ends(frame: pd.DataFrame) -> list[str]:
-    """Return why each session ended, in order; one that was killed has no such row."""
-    sessions = sorted(frame["session"].unique())
-    ends = frame[frame["kind"] == "end"].set_index("session")["reason"]
-    return [str(ends.get(session, "killed before its end")) for session in sessions]
-
-
-def _missing(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Return the cells that some session planned and none measured."""
-    measured = set(frame[frame["kind"] == "request"]["cell"])
-    return tuple(sorted(set(frame[frame["kind"] == "missing"]["cell"]) - measured))
 
 
 def cells_of(requests: pd.DataFrame, column: str) -> pd.DataFrame:

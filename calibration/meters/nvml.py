@@ -137,6 +137,49 @@ def gpu_state(index: int = 0) -> GpuState:
         )
 
 
+class NvmlThrottles:
+    """What throttles a GPU: its reasons of now, and where the card counts it, since the last look.
+
+    The counters are of nanoseconds throttled by power and by heat; without them, what ends before a look is missed.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self._nvml = _library()
+        self._handle = _asked(self._nvml, "the GPU", lambda: self._nvml.nvmlDeviceGetHandleByIndex(index))
+        policies = {
+            "power cap": self._nvml.NVML_PERF_POLICY_POWER,
+            "thermal slowdown": self._nvml.NVML_PERF_POLICY_THERMAL,
+        }
+        self._policies = {name: policy for name, policy in policies.items() if self._counts(policy)}
+        self._known: dict[str, int] = {}
+        self.since()
+
+    @property
+    def covers(self) -> str:
+        """What is looked at, in words."""
+        counted = (
+            f"and NVML's counters of {' and '.join(self._policies)}" if self._policies else "with no counter of it"
+        )
+        return f"NVML's clock event reasons after each request, {counted}"
+
+    def since(self) -> tuple[str, ...]:
+        """Return the names of what throttles now or did since the last look; ValueError when NVML does not tell."""
+        reasons = _asked(
+            self._nvml, "throttle reasons", lambda: self._nvml.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
+        )
+        counts = {name: self._throttled_ns(name) for name in self._policies}
+        grew = {name for name, n in counts.items() if n > self._known.get(name, n)}
+        self._known = counts
+        return tuple(name for name, bit in _THROTTLES.items() if reasons & bit or name in grew)
+
+    def _throttled_ns(self, name: str) -> int:
+        ask = self._nvml.nvmlDeviceGetViolationStatus
+        return int(_asked(self._nvml, name, lambda: ask(self._handle, self._policies[name])).violationTime)
+
+    def _counts(self, policy: int) -> bool:
+        return _supported(self._nvml, lambda: self._nvml.nvmlDeviceGetViolationStatus(self._handle, policy))
+
+
 # Bits of nvmlClocksEventReasons that say the card is slower than asked; idle and the user's own limits do not count.
 _THROTTLES = {
     "power cap": 0x4,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import httpx
@@ -18,24 +19,30 @@ class Endpoint:
     """A server at `url`, asked for `model` (None: the only one it has)."""
 
     def __init__(self, url: str, model: str | None = None, *, stall_s: float = 60.0, key: str | None = None) -> None:
-        """`stall_s` is how long nothing may come before a generation has failed; `key` is the secret of its API."""
-        self.url = url.rstrip("/").removesuffix("/v1")
+        """`stall_s` is how long nothing may come before a generation has failed; `key` is the secret of its API.
+
+        Raises ValueError for what is no URL or no patience. A password in the URL is used and told nowhere.
+        """
+        if not 0 < stall_s < inf:
+            raise ValueError(f"stall_s: found {stall_s}, must be above 0 seconds and finite")
+        address = url.rstrip("/").removesuffix("/v1")
+        self.url = _without_password(address)
         self.model = model
         self.stall_s = stall_s
         self.vocabulary = _VOCABULARY
         timeout = httpx.Timeout(stall_s, connect=min(stall_s, 10.0))
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         try:
-            self._client = httpx.Client(base_url=self.url, timeout=timeout, headers=headers)
+            self._client = httpx.Client(base_url=address, timeout=timeout, headers=headers)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{url}: not a URL ({error}); it should be one like http://127.0.0.1:8080") from error
+            raise ValueError(f"{self.url}: not a URL ({error}); it should be one like http://127.0.0.1:8080") from error
 
     def report(self) -> dict[str, Any]:
         """Return the server's model, build, slots and context; ValueError when it is not ready or has another model."""
         try:
             models = self._client.get("/v1/models").raise_for_status().json()["data"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.url}: no OpenAI-compatible endpoint is ready there ({error})") from error
+            raise ValueError(f"{self.url}: no OpenAI-compatible endpoint is ready there ({_why(error)})") from error
         names = [str(model.get("id")) for model in models]
         if self.model is None and len(names) == 1:
             self.model = names[0]
@@ -107,3 +114,16 @@ class Endpoint:
             }
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return {}
+
+
+def _without_password(url: str) -> str:
+    """Return a URL without the user and the password that may stand before its host."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def _why(error: Exception) -> str:
+    """Return an error's first line, for a refusal with the way out; the others are links to read more."""
+    refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403}
+    return f"{str(error).partition(chr(10))[0]}{'; does it ask for a key? see --key-variable' if refused else ''}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +54,15 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("least_prompt", "blocks", "repeats"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}: found {getattr(self, key)}, must be at least 1")
+        for key, least in (
+            ("least_prompt", 1),
+            ("blocks", 1),
+            ("repeats", 1),
+            ("most_repeats", self.repeats),
+            ("seed", 0),
+        ):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key}: found {getattr(self, key)}, must be at least {least}")
         if not FIRST_LENGTHS <= self.most_lengths <= MOST_LENGTHS:
             raise ValueError(f"most_lengths: found {self.most_lengths}, must be {FIRST_LENGTHS} to {MOST_LENGTHS}")
         if self.most_prompt <= self.least_prompt:
@@ -67,10 +74,15 @@ class Plan:
             )
         if min(self.output_tokens, default=0) < 2 or min(self.concurrency, default=0) < 1:
             raise ValueError("output_tokens must be at least 2 each (1 is always measured) and concurrency at least 1")
+        for key in ("output_tokens", "concurrency"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                joined = ",".join(map(str, getattr(self, key)))
+                raise ValueError(f"{key}: found {joined}, each must stand there once: a cell is measured once")
         if not 0 < self.precision < 1:
             raise ValueError(f"precision: found {self.precision}, must be between 0 and 1 (0.05: within 5 %)")
-        if not self.budget_s > 0:
-            raise ValueError(f"budget_s: found {self.budget_s}, must be above 0 seconds")
+        for key in ("budget_s", "window_s"):
+            if not 0 < getattr(self, key) < inf:
+                raise ValueError(f"{key}: found {getattr(self, key)}, must be above 0 seconds and finite")
 
 
 def first_lengths(plan: Plan) -> tuple[int, ...]:

@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from calibration.runtimes.generation import Generation
+from calibration.session.manifest import differences, way_out
 from calibration.session.plan import Cell
 from calibration.whole_file import DRAFTS, write_whole
 
 SCHEMA = 1
+_MANIFEST = "manifest.json"
 _CELL = pa.schema(
     [
         ("cell", pa.string()),
@@ -40,6 +42,8 @@ _CELL = pa.schema(
         ("energy_source", pa.string()),
         ("temperature_c", pa.float64()),  # of a gate, as its slope
         ("slope_c_per_s", pa.float64()),
+        ("throttled_by", pa.string()),  # what slowed the device meanwhile, '' when nothing did, null where not told
+        ("steal_share", pa.float64()),  # of the processors' time during the cell, that a host took from its machine
         ("reason", pa.string()),  # why a window has no energy, a gate did not settle, a cell is missing, it ended
         ("fault", pa.string()),
     ]
@@ -52,31 +56,50 @@ class Store:
 
     folder: Path
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a recording."""
+        return (self.folder / _MANIFEST).exists()
+
+    def check_place(self) -> None:
+        """Raise ValueError where the folder holds tables and is no recording; a killed process's drafts are removed."""
+        for draft in self.folder.glob(DRAFTS):
+            draft.unlink()
+        if not self.begun and self.keys():
+            raise ValueError(
+                f"{self.folder}: holds {self.keys()[0]}.parquet and no manifest, so it is no recording; record into "
+                "another folder"
+            )
+
+    def check_same(self, manifest: Mapping[str, Any]) -> None:
+        """Raise ValueError where the recording there is of something else than a manifest, or a part of one, says."""
+        differing = differences(self.manifest(), manifest) if self.begun else []
+        if differing:
+            raise ValueError(
+                f"{self.folder / _MANIFEST}: the recording there has {'; and '.join(differing[:3])}; "
+                f"{way_out(differing)}, or record into another folder"
+            )
+
     def begin(self, manifest: Mapping[str, Any]) -> bool:
         """Write the manifest of a new recording; False when there is one that is the same in what must not change.
 
-        Raises ValueError when the recording there is of another plan, model or device.
+        Raises ValueError as `check_same` does.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        for draft in self.folder.glob(DRAFTS):
-            draft.unlink()
-        path = self.folder / "manifest.json"
-        if not path.exists():
-            text = json.dumps({"schema": SCHEMA, **manifest}, indent=2, allow_nan=False) + "\n"
-            write_whole(path, text.encode(), durable=True)
-            return True
-        found = self.manifest()
-        for key in ("plan", "model", "device", "runtime_build"):
-            if json.dumps(found.get(key)) != json.dumps(manifest.get(key)):
-                raise ValueError(
-                    f"{path}: the recording there has {key} {found.get(key)!r}, this session {manifest.get(key)!r}; "
-                    "resume with the same, or record into another folder"
-                )
-        return False
+        self.check_same(manifest)
+        if self.begun:
+            return False
+        self._write_manifest({"schema": SCHEMA, **manifest})
+        return True
+
+    def note(self, session: str, found: Mapping[str, Any]) -> None:
+        """Add what is found of a session to those in the manifest; nothing that stands there is changed."""
+        manifest = self.manifest()
+        self._write_manifest({**manifest, "sessions": {**manifest.get("sessions", {}), session: dict(found)}})
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest; ValueError when there is none."""
-        path = self.folder / "manifest.json"
+        path = self.folder / _MANIFEST
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -85,19 +108,30 @@ class Store:
             raise ValueError(f"{path}: schema is {found.get('schema')!r}, must be {SCHEMA}")
         return found
 
-    def has(self, cell: Cell) -> bool:
-        """Return whether the cell's part is there, and so complete."""
-        return self._part(cell.key).exists()
+    def states(self) -> dict[str, str]:
+        """Return the cells with a part, each with the fault of its latest attempt; '' once one was whole."""
+        found: dict[str, str] = {}
+        for key in self.keys():  # attempts in their order
+            part = pq.read_table(self._part(key), columns=["cell", "kind", "fault"]).to_pylist()
+            for cell in {row["cell"] for row in part if row["kind"] in {"request", "window"}}:
+                if found.get(cell) != "":
+                    found[cell] = fault_of(part)
+        return found
 
     def keys(self) -> list[str]:
-        """Return the cells recorded so far."""
+        """Return the names of the parts written so far."""
         return sorted(path.stem for path in self.folder.glob("*.parquet"))
 
     def add(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a cell's rows as one part, whole or not at all, and onto the disk before returning."""
+        """Write rows as one part, whole or not at all, and onto the disk before returning.
+
+        A part that is there stays: the rows of a cell that is measured again are a part beside it.
+        """
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=_CELL), sink)
-        write_whole(self._part(key), sink.getvalue().to_pybytes(), durable=True)
+        names = (key, *(f"{key}-again{n:03}" for n in range(1, 1000)))
+        path = next(path for path in map(self._part, names) if not path.exists())
+        write_whole(path, sink.getvalue().to_pybytes(), durable=True)
 
     def read(self) -> pd.DataFrame:
         """Return all rows of all parts; ValueError when there are none."""
@@ -109,8 +143,17 @@ class Store:
         frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
         return frame
 
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+        write_whole(self.folder / _MANIFEST, text.encode(), durable=True)
+
     def _part(self, key: str) -> Path:
         return self.folder / f"{key}.parquet"
+
+
+def fault_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the first fault in the rows of an attempt at a cell, '' for none: the cell is measured."""
+    return next((str(row["fault"]) for row in rows if row["fault"]), "")
 
 
 def request_row(cell: Cell, session: str, repeat: int, generation: Generation) -> dict[str, Any]:

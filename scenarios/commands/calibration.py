@@ -3,8 +3,9 @@
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,13 @@ from rich.progress import Progress, TimeRemainingColumn
 from scenarios.commands.meters import MeterKind, Rails, meters, words
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.profiles import profiles
+from scenarios.commands.recorded import tell_recording
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
     from calibration.profile import Profile
     from calibration.runtimes.generation import Runtime
-    from calibration.session.store import Store
     from calibration.sessions import Sessions
 
 __all__ = ["register"]
@@ -58,9 +59,19 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     budget_s: Annotated[float, typer.Option(help="Seconds to spend at most.")] = 600.0,
     seed: Annotated[int, typer.Option(help="Seed of the order of cells and of prompts.")] = 0,
     allow: Annotated[str, typer.Option(help="Preflight checks to let pass, joined by commas; recorded.")] = "",
+    key_variable: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the endpoint's API key; it is not recorded.")
+    ] = None,
+    stall_s: Annotated[
+        float, typer.Option(help="Seconds without a byte from the endpoint after which a request has failed.")
+    ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Measure latency and energy of a model against prompt length; resumes where it was killed.
+
+    The same command goes on with a recording: it measures what is missing, and again what had faults.
+
+    Exit status: 0 every cell is measured, 1 cells are missing or had faults, 2 bad input, 130 interrupted.
 
     Example: moe2 calibrate --url http://127.0.0.1:8080 --out recordings/orin
 
@@ -74,8 +85,8 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     console = progress_console()
     columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    with bad_input(), bar:
-        task = bar.add_task("cells")
+    interrupted = False
+    with bad_input(), ExitStack() as opened:
         plan = Plan(
             least_prompt=least_prompt,
             most_prompt=most_prompt,
@@ -85,55 +96,53 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
             budget_s=budget_s,
             seed=seed,
         )
-        runtime = _runtime(url, model, transformers, torch_device, dtype)
+        corrected = None if correction is None else correction_named(correction)
+        if url is not None and transformers is None:
+            runtime: Runtime = _endpoint(url, model, stall_s, key_variable)
+        else:
+            runtime = _in_process(url, transformers, torch_device, dtype)
+        opened.callback(runtime.close)
         found = open_meter(meter, rails=words(rails))
-        store = calibrate(
-            runtime,
-            found,
-            out,
-            plan,
-            model_file=model_file,
-            allowed=frozenset(words(allow)),
-            correction=None if correction is None else correction_named(correction),
-            progress=lambda done, total, _: bar.update(task, completed=done, total=total),
-        )
-        found.close()
-        runtime.close()
-    _tell_recording(store, out, as_json=as_json)
+        opened.callback(found.close)
+        opened.enter_context(bar)
+        task = bar.add_task("cells")
+        try:
+            calibrate(
+                runtime,
+                found,
+                out,
+                plan,
+                model_file=model_file,
+                allowed=frozenset(words(allow)),
+                correction=corrected,
+                progress=lambda done, total, _: bar.update(task, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+    tell_recording(out, interrupted=interrupted, as_json=as_json)
 
 
-def _runtime(url: str | None, model: str | None, transformers: str | None, torch_device: str, dtype: str) -> Runtime:
-    """Return the endpoint or the model in this process, whichever was asked for."""
-    from calibration.architectures import architecture_of, read_architecture
+def _endpoint(url: str, model: str | None, stall_s: float, key_variable: str | None) -> Runtime:
+    """Return the endpoint, with the key that a variable of the environment holds."""
     from calibration.runtimes.endpoint import Endpoint
+
+    key = None if key_variable is None else os.environ.get(key_variable, "").strip()
+    if key == "":
+        raise ValueError(f"--key-variable: the environment has no variable {key_variable}, or it is empty; export it")
+    if key is not None and not (key.isascii() and key.isprintable()):  # else the header's error would print it
+        raise ValueError(f"--key-variable: {key_variable} holds more than a key: characters that no header can carry")
+    return Endpoint(url, model, stall_s=stall_s, key=key)
+
+
+def _in_process(url: str | None, transformers: str | None, torch_device: str, dtype: str) -> Runtime:
+    """Return the model in this process; ValueError unless it alone is asked for."""
+    from calibration.architectures import architecture_of, read_architecture
     from calibration.runtimes.random_transformer import RandomTransformer
 
-    if (url is None) == (transformers is None):
+    if url is not None or transformers is None:
         raise ValueError("what is measured? give one of --url (a server) and --transformers (a model in this process)")
-    if url is not None:
-        return Endpoint(url, model)
-    shape = str(transformers)
-    found = read_architecture(Path(shape)) if shape.endswith(".json") else architecture_of(shape)
+    found = read_architecture(Path(transformers)) if transformers.endswith(".json") else architecture_of(transformers)
     return RandomTransformer(found, device=torch_device, dtype=dtype)
-
-
-def _tell_recording(store: Store, out: Path, *, as_json: bool) -> None:
-    """Print what a recording holds, what it lacks and how it ended."""
-    rows = store.read()
-    asked = rows[rows["kind"] == "request"]
-    last = rows[rows["session"] == rows["session"].max()]
-    told = {
-        "cells": int(asked["cell"].nunique()),
-        "requests": len(asked),
-        "faults": int((asked["fault"] != "").sum()),
-        "ended": last.loc[last["kind"] == "end", "reason"].astype(str).tolist(),
-        "missing": sorted(set(last.loc[last["kind"] == "missing", "cell"])),
-    }
-    lines = [f"{told['cells']} cells, {told['requests']} requests, {told['faults']} with faults, in {out}"]
-    lines += [f"it ended as {reason}" for reason in told["ended"]]
-    if told["missing"]:
-        lines.append(f"missing are {', '.join(told['missing'])}; the same command goes on with them")
-    say(told, [*lines, f"next: moe2 fit {out} --out profiles"], as_json=as_json)
 
 
 def fit_(  # noqa: PLR0917 - the command line's options

@@ -12,10 +12,19 @@ FAULTS = ("none", "stall", "lying prompt", "lying output", "cached", "cut", "gar
 
 
 @contextmanager
-def fault_server(fault: str, *, ok_first: int = 0, then: float = inf, token_s: float = 0.0) -> Iterator[str]:
+def fault_server(
+    fault: str,
+    *,
+    ok_first: int = 0,
+    then: float = inf,
+    token_s: float = 0.0,
+    key: str | None = None,
+    prompt_ms: float | None = None,
+) -> Iterator[str]:
     """Yield the address of a server with a fault in FAULTS, after `ok_first` good answers, in the `then` that follow.
 
-    A stall lasts until the server ends.
+    A stall lasts until the server ends. With a `key` it serves only who brings it; with `prompt_ms` it tells that as
+    its own time of a prompt.
     """
     answered, over = [0], Event()
 
@@ -24,6 +33,9 @@ def fault_server(fault: str, *, ok_first: int = 0, then: float = inf, token_s: f
             pass
 
         def do_GET(self):
+            if key is not None and self.headers["Authorization"] != f"Bearer {key}":
+                self.reply(401, "who are you?")
+                return
             self.reply(200, json.dumps({"data": [{"id": "small", "meta": {"n_vocab": 500}}]}))
 
         def reply(self, status, text):
@@ -66,7 +78,9 @@ def fault_server(fault: str, *, ok_first: int = 0, then: float = inf, token_s: f
                 "completion_tokens": asked["max_tokens"] - (does == "lying output"),
                 "prompt_tokens_details": {"cached_tokens": 5 * (does == "cached")},
             }
-            self.event(choices=[{"text": "", "finish_reason": "length"}], usage={} if does == "no usage" else usage)
+            timings = {} if prompt_ms is None else {"timings": {"prompt_ms": prompt_ms, "predicted_ms": 0.0}}
+            usage = {} if does == "no usage" else usage
+            self.event(choices=[{"text": "", "finish_reason": "length"}], usage=usage, **timings)
             self.wfile.write(b"data: [DONE]\n\n")
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

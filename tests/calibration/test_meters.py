@@ -21,6 +21,7 @@ from calibration.meters.sampling import Sampling
 from calibration.meters.selftest import judged, self_test
 from calibration.meters.series import Series, energy_of, integral_j, refresh_of
 from calibration.meters.tegrastats import TegrastatsMeter, rails_of, temperatures_of
+from calibration.meters.throttles import looked, throttles
 from calibration.recordings import Source
 from calibration.sources.power_bench import PowerSeries, read_kernel_span, read_meter, read_nvml
 from tests.clock import Clock
@@ -228,7 +229,7 @@ def test_jtop_rails_are_added_by_the_table(monkeypatch):
         JtopMeter(board_named("AGX Orin"))
 
 
-def fake_nvml(*, counter="field", instant=True, average=True):
+def fake_nvml(*, counter="field", instant=True, average=True, throttled_ns=None):
     """Return a module like nvidia-ml-py of one card that draws 50 W; its counter is a field, a call or not there."""
     nvml = ModuleType("pynvml")
     start = time.monotonic()
@@ -264,6 +265,10 @@ def fake_nvml(*, counter="field", instant=True, average=True):
         lambda: round(50_000 * (time.monotonic() - start)),  # "field" and "call" alike
     )
     nvml.nvmlDeviceGetCurrentClocksEventReasons = lambda handle: 0x20 | 0x1
+    nvml.NVML_PERF_POLICY_POWER, nvml.NVML_PERF_POLICY_THERMAL = 0, 1
+    nvml.nvmlDeviceGetViolationStatus = lambda handle, policy: supported(
+        throttled_ns is not None, lambda: SimpleNamespace(violationTime=throttled_ns[policy])
+    )
     nvml.nvmlDeviceGetComputeRunningProcesses = lambda handle: [SimpleNamespace(pid=42)]
     nvml.nvmlDeviceGetClockInfo = lambda handle, kind: 2520
     nvml.nvmlDeviceGetTemperature = lambda handle, kind: 61
@@ -292,6 +297,61 @@ def test_nvml_reads_what_the_card_has(monkeypatch, tmp_path):
     assert meter.read().energy_j is None
     assert meter.read().power_w == 49.0
     assert "NVML's average" in meter.covers
+
+
+def test_a_gpu_tells_what_throttled_it_since_the_last_look(monkeypatch, tmp_path):
+    """Counters of throttled time miss nothing between two looks; a card without them tells its reasons of now."""
+    ns = [500, 0]
+    nvml = fake_nvml(throttled_ns=ns)
+    nvml.nvmlDeviceGetCurrentClocksEventReasons = lambda handle: 0x1  # idle
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    (gpu,) = throttles(tmp_path)
+    assert "NVML's counters of power cap and thermal slowdown" in gpu.covers
+    look = looked((gpu,))
+    assert look() == ""
+    ns[1] += 1  # between two looks, over before the second
+    assert look() == "thermal slowdown"
+    assert look() == ""
+    nvml.nvmlDeviceGetCurrentClocksEventReasons = lambda handle: 0x8 | 0x4
+    assert look() == "power cap, hardware slowdown"
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml())
+    (gpu,) = throttles(tmp_path)
+    assert "no counter of it" in gpu.covers
+    assert gpu.since() == ("thermal slowdown",)
+
+
+def sysfs(root, **files):
+    """Write files under a root, their paths with | for /."""
+    for path, text in files.items():
+        file = root / path.replace("|", "/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+
+
+def test_the_kernels_files_tell_what_slows_a_device(monkeypatch, tmp_path):
+    """A cooling device that is on and a counter that grew are throttling, by name; a fan is none; gone is unknown."""
+    monkeypatch.setattr("calibration.meters.throttles.has_gpu", lambda: False)
+    thermal, chip, cpu = "sys|class|thermal|cooling_device", "sys|class|hwmon|hwmon4|", "sys|devices|system|cpu|cpu0|"
+    sysfs(
+        tmp_path,
+        **{f"{thermal}0|type": "pwm-fan", f"{thermal}0|cur_state": 3},
+        **{f"{thermal}1|type": "devfreq-17000000.gpu", f"{thermal}1|cur_state": 0},
+        **{f"{thermal}2|type": "cpu-throttle-alert", f"{thermal}2|cur_state": 0},
+        **{f"{chip}name": "soctherm_oc", f"{chip}oc1_event_cnt": 7},
+        **{f"{cpu}thermal_throttle|package_throttle_count": 12},
+    )
+    places = throttles(tmp_path)
+    assert places[0].covers == "2 cooling devices and 2 throttle counters of the kernel"
+    look = looked(places)
+    assert look() == ""
+    sysfs(tmp_path, **{f"{thermal}1|cur_state": 2, f"{chip}oc1_event_cnt": 8})
+    assert look() == "cooling device 1 (devfreq-17000000.gpu), over-current event oc1"
+    assert look() == "cooling device 1 (devfreq-17000000.gpu)"
+    sysfs(tmp_path, **{f"{thermal}1|cur_state": 0, f"{cpu}thermal_throttle|package_throttle_count": 13})
+    assert look() == "cpu0 package too hot"
+    (tmp_path / f"{chip}oc1_event_cnt".replace("|", "/")).unlink()
+    assert look() is None
+    assert throttles(tmp_path / "nothing") == ()
 
 
 def test_nvml_that_does_not_support_power_is_an_error(monkeypatch, tmp_path):

@@ -67,8 +67,9 @@ def test_a_recording_of_something_else_is_not_continued(tmp_path):
     """Another plan in the same folder is refused, with what differs."""
     with fault_server("none") as address:
         record(tmp_path, address)
-        other = Plan(least_prompt=8, most_prompt=128, output_tokens=(4,), blocks=1)
-        with pytest.raises(ValueError, match=r"manifest.json: the recording there has plan .*record into another"):
+        other = replace(PLAN, most_prompt=128)
+        told = r"manifest.json: the recording there has plan.most_prompt 64, this session 128; .*record into another"
+        with pytest.raises(ValueError, match=told):
             record(tmp_path, address, other)
 
 
@@ -76,7 +77,10 @@ def test_a_recording_of_something_else_is_not_continued(tmp_path):
     ("fault", "told"), [("cut", "cut"), ("stall", "stalled"), ("lying output", "usage"), ("garbage", "garbage")]
 )
 def test_faults_in_a_session_are_rows(tmp_path, fault, told):
-    """A server that goes wrong after the warm-up leaves rows that say how; the session goes on and nothing is lost."""
+    """A server that goes wrong after the warm-up leaves rows that say how; the session goes on, and ends when it must.
+
+    Every planned cell is then there: with its rows, or as one that is missing.
+    """
     plan = replace(PLAN, most_prompt=16, blocks=1)
     stalls = fault == "stall"  # each costs the patience of whoever asks
     with fault_server(fault, ok_first=4, then=3 if stalls else inf) as address:
@@ -84,7 +88,9 @@ def test_faults_in_a_session_are_rows(tmp_path, fault, told):
     faults = frame[frame["fault"] != ""]
     assert len(faults) >= 3
     assert faults["fault"].str.startswith(told).all()
-    assert {c.key for c in cells_of(plan, first_lengths(plan), 0)} <= set(frame[frame["kind"] == "request"]["cell"])
+    assert {c.key for c in cells_of(plan, first_lengths(plan), 0)} == set(
+        frame[frame["kind"].isin(["request", "missing"])]["cell"]
+    )
 
 
 class LittleMeter:

@@ -88,7 +88,7 @@ def test_a_budget_that_ended_is_told_by_both_commands(app, tmp_path):
     config.write_text(json.dumps(TINY))
     options = ("--transformers", config, "--torch-device", "cpu", "--meter", "none", "--budget-s", 1e-9)
     options += ("--least-prompt", 64, "--most-prompt", 128, "--output", "4")
-    said = run(app, "calibrate", "--out", tmp_path / "r", *options)
+    said = run(app, "calibrate", "--out", tmp_path / "r", *options, status=1)
     assert "the budget of 1e-09 s is spent" in said
     assert "missing are b000-p000064-o00001-c001" in said
     said = run(app, "fit", tmp_path / "r", "--out", tmp_path / "p", status=2)
