@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress, TimeRemainingColumn
 
+from calibration.whole_file import whole_file
 from scenarios.commands.meters import MeterKind, Rails, meters, words
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.profiles import profiles
 from scenarios.commands.recorded import tell_recording
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.runs.folder import check_file, check_writable
 
 if TYPE_CHECKING:
     from calibration.profile import Profile
@@ -87,6 +89,7 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     interrupted = False
     with bad_input(), ExitStack() as opened:
+        check_writable(out)
         plan = Plan(
             least_prompt=least_prompt,
             most_prompt=most_prompt,
@@ -180,6 +183,7 @@ def fit_(  # noqa: PLR0917 - the command line's options
     with bad_input(), redirect_stdout(sys.stderr if as_json else sys.stdout):
         if tiles and token_budget:
             raise ValueError("--tiles is for the scheduler prefill_first, --token-budget for chunked; give one of them")
+        check_writable(out)
         recorded = read_recorded(recordings, device=device, model=model)
         if recorded is None and token_budget:
             raise ValueError(
@@ -272,7 +276,9 @@ def export_(
     from calibration.sources.aiperf import write_aiperf
 
     with bad_input():
-        n = write_aiperf(recording, out)
+        check_file(out)
+        with whole_file(out) as draft:
+            n = write_aiperf(recording, draft)
     say({"records": n, "file": str(out)}, [f"{n} records in {out}"], as_json=as_json)
 
 

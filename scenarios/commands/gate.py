@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
+from calibration.whole_file import whole_file
 from scenarios.commands import method
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.runs.folder import check_file, check_writable
 
 if TYPE_CHECKING:
     from moe2.answers import Answers
@@ -40,14 +42,14 @@ def train(
     from moe2.training import train_gate
 
     with bad_input():
-        if not out.absolute().parent.is_dir():
-            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+        check_file(out)
         table = _answers(answers)
         bar = Progress(console=progress_console(), transient=True)
         with bar:
             task = bar.add_task("training")
             gate = train_gate(table, seed=seed, progress=lambda n, total: bar.update(task, completed=n, total=total))
-        write_gate(gate, out)
+        with whole_file(out) as draft:
+            write_gate(gate, draft)
     line = f"{out}: temperature {gate.temperature:g}, smoothing {gate.smoothing:g}, k {gate.k}, chosen on validation"
     told = {"file": str(out), "temperature": gate.temperature, "smoothing": gate.smoothing, "k": gate.k}
     say(told, [line], as_json=as_json)
@@ -75,6 +77,8 @@ def evaluate_(  # noqa: PLR0917 - the command line's options
     from scenarios.method.costs import scenario_costs
 
     with bad_input():
+        if curves is not None:
+            check_writable(curves, option="--curves")
         chosen, table = bundled_gate() if gate == "bundled" else read_gate(Path(gate)), _answers(answers)
         found = evaluate(table, chosen, ks=k or (1, 2, 3, 4), costs=scenario_costs(load(scenario, []), table))
         if curves is not None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
+from calibration.whole_file import whole_file
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.runs.folder import check_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +63,7 @@ def collect_(
     from scenarios.method.collecting import collect  # noqa: PLC0415
 
     with bad_input():
+        check_file(out)
         asked, prompts = read_endpoints(endpoints), read_questions(questions)
         with Progress(console=progress_console(), transient=True) as bar:
             tasks = {e.model: bar.add_task(e.model, total=len(prompts)) for e in asked}
@@ -71,7 +74,8 @@ def collect_(
                 encoder=encoder,
                 progress=lambda model, n: bar.update(tasks[model], completed=n),
             )
-        write_answers(table, out)
+        with whole_file(out) as draft:
+            write_answers(table, draft)
     told = {
         model: {"right": float(table.correct[:, i].mean()), "unparsed": int((table.choice[:, i] < 0).sum())}
         for i, model in enumerate(table.models)
@@ -98,10 +102,9 @@ def embed_(
     from moe2.encoder import embed, identity  # noqa: PLC0415
 
     with bad_input():
-        if not out.absolute().parent.is_dir():
-            raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+        check_file(out)
         vectors = embed(_texts(texts), folder=encoder)
-        with out.open("wb") as file:
+        with whole_file(out) as draft, draft.open("wb") as file:
             np.savez(file, embedding=vectors, encoder=np.array(identity(encoder)))
     (n, size), by = vectors.shape, identity(encoder)
     line = f"{out}: {n} prompts, {size} values each, of {by}"

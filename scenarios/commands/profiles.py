@@ -13,6 +13,7 @@ from scenarios.commands.completing import complete_profiles
 from scenarios.commands.options import ProfileArg
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
+from scenarios.runs.folder import check_writable
 
 __all__ = ["profiles"]
 
@@ -111,6 +112,7 @@ def profiles_scale(
         profile = find_profile(name, Path.cwd())
         if device is None and model is None:
             raise ValueError("scaled to what? give --device, --model or both")
+        check_writable(out)
         if model is not None:
             profile = modelled_as(profile, model)
         if device is not None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.runs.folder import check_writable
 from scenarios.steps import step
 
 if TYPE_CHECKING:
@@ -73,10 +74,12 @@ def _redraw(run: Path, out: Path, *, interactive: bool, vector: Vector | None, c
     from scenarios.story.reading import read_result, told_of
     from scenarios.story.telling import tell
 
-    with step(console, "reading the tables"):
-        story = replace(tell(read_result(run), out=run), **told_of(run))
     if out != run:
         _check_out(out, "report.html")
+    elif run.is_dir():
+        check_writable(out)
+    with step(console, "reading the tables"):
+        story = replace(tell(read_result(run), out=run), **told_of(run))
     with step(console, "drawing the report"):
         figures = _whole(out, lambda folder: draw_figures(story, folder, vector=vector))
         write_report(story, figures, out / "report.html", interactive=interactive)
@@ -137,3 +140,4 @@ def _check_out(out: Path, page: str) -> None:
     """Raise ValueError unless the folder is new, empty, or holds an earlier page of the same kind."""
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / page).is_file())):
         raise ValueError(f"--out {out}: name a new folder, or one with an earlier {page}")
+    check_writable(out)

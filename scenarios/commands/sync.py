@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scenarios.commands.refusal import bad_input
+from scenarios.runs.folder import check_writable
 
 if TYPE_CHECKING:
     from scenarios.comparing.syncing import Sync
@@ -52,6 +53,8 @@ def sync(  # noqa: PLR0917 - the command line's options
     from scenarios.comparing.syncing import observations_in, synchronised, write_version
 
     with bad_input():
+        if out is not None:
+            check_writable(out)
         found = synchronised(
             find_profile(profile, Path.cwd()),
             observations_in(recorded, expert),

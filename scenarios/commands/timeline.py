@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from calibration.whole_file import whole_file
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
+from scenarios.runs.folder import check_file
 
 __all__ = ["check_timeline", "draw_timeline", "register"]
 
@@ -19,14 +21,16 @@ def check_timeline(file: Path | None, from_s: float, until_s: float | None) -> N
     """Refuse a timeline that could not be written, before the run that it is of; ValueError says what is wrong."""
     if file is None and (from_s, until_s) != (0.0, None):
         raise ValueError("--timeline-from and --timeline-until choose a part of a timeline: add --timeline FILE")
-    if file is not None and not file.absolute().parent.is_dir():
-        raise ValueError(f"--timeline {file}: there is no folder {file.absolute().parent}")
-    if file is not None and file.is_dir():
-        raise ValueError(f"--timeline {file}: is a folder; name a file, for example {file / 'timeline.json'}")
+    if file is not None:
+        check_file(file, option="--timeline")
+    _check_window(from_s, until_s, "--timeline-")
+
+
+def _check_window(from_s: float, until_s: float | None, options: str) -> None:
     if not 0 <= from_s < (inf if until_s is None else until_s):
         raise ValueError(
-            f"--timeline-from {from_s:g} --timeline-until {until_s:g}: must be a window that begins "
-            "at 0 s or later and ends after it begins"
+            f"{options}from {from_s:g}{'' if until_s is None else f' {options}until {until_s:g}'}: must be a window "
+            "that begins at 0 s or later and ends after it begins"
         )
 
 
@@ -38,7 +42,8 @@ def draw_timeline(run: Path, file: Path, from_s: float, until_s: float | None) -
     for name in SCHEMAS:
         if not (run / f"{name}.parquet").is_file():
             raise ValueError(f"{run}: there is no {name}.parquet; name the folder of a run, simulated or recorded")
-    return write_timeline(read_tables(run), file, from_s=from_s, until_s=inf if until_s is None else until_s)
+    with whole_file(file) as draft:
+        return write_timeline(read_tables(run), draft, from_s=from_s, until_s=inf if until_s is None else until_s)
 
 
 def timeline(
@@ -53,6 +58,8 @@ def timeline(
     Example: moe2 timeline runs/testbed --out timeline.json --from 600 --until 900
     """
     with bad_input():
+        check_file(out)
+        _check_window(from_, until, "--")
         n = draw_timeline(run, out, from_, until)
     line = f"{n} events in {out}; open it in https://ui.perfetto.dev"
     say({"events": n, "file": str(out)}, [line], as_json=as_json)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from scenarios.files.complaints import near
-from scenarios.runs.folder import whole_folder
+from scenarios.runs.folder import check_replaceable, whole_folder
 from twin.records.tables import write_tables
 from twin.records.vllm_bench import read_vllm_bench
 
@@ -27,6 +27,7 @@ def import_run(form: str, file: Path, out: Path, *, expert: str, device: str) ->
     for what, name in (("--expert", expert), ("--device", device)):
         if not name.strip():
             raise ValueError(f"{what} is empty; give the scenario's name")
+    check_replaceable(out)
     tables = FORMS[form](file, expert=expert, device=device)
     source = {"form": form, "file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     counts = {str(status): int(n) for status, n in tables.requests["status"].value_counts().items()}

@@ -8,21 +8,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_replaceable", "whole_folder"]
+__all__ = ["check_file", "check_replaceable", "check_writable", "whole_folder"]
 
 _MARK = "summary.json"
 
 
 def check_replaceable(folder: Path, mark: str = _MARK) -> None:
     """Raise ValueError unless the folder is new, empty, or an earlier run's, as the file named `mark` in it tells."""
-    if folder.is_dir() and (not any(folder.iterdir()) or (folder / mark).is_file()):
-        return
-    if folder.exists() or folder.is_symlink():
+    usable = folder.is_dir() and (not any(folder.iterdir()) or (folder / mark).is_file())
+    if not usable and (folder.exists() or folder.is_symlink()):
         kind = "a folder with other files in it" if folder.is_dir() else "not a folder"
         raise ValueError(f"--out {folder}: this is {kind}; name a new folder, or one that an earlier run wrote")
-    near = next(parent for parent in folder.absolute().parents if parent.exists())
+    check_writable(folder, folder.absolute().parent)  # what it is written to first lies beside it
+
+
+def check_writable(asked: Path, folder: Path | None = None, *, option: str = "--out") -> None:
+    """Raise ValueError unless files can be made in a folder, or where it would be made; `asked` is what was named.
+
+    It is tried, with a file that has no name: nothing is left behind.
+    """
+    wanted = (asked if folder is None else folder).absolute()
+    near = next(path for path in (wanted, *wanted.parents) if path.exists())
     if not near.is_dir():
-        raise ValueError(f"--out {folder}: {near} is not a folder")
+        raise ValueError(f"{option} {asked}: {near} is not a folder")
+    try:
+        with tempfile.TemporaryFile(dir=near):
+            pass
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ValueError(f"{option} {asked}: nothing can be written to {near} ({why}); name another place") from None
+
+
+def check_file(file: Path, *, option: str = "--out") -> None:
+    """Raise ValueError unless a file of that name can be written."""
+    folder = file.absolute().parent
+    if file.is_dir():
+        raise ValueError(f"{option} {file}: is a folder; name a file in it")
+    if not folder.is_dir():
+        raise ValueError(f"{option} {file}: there is no folder {folder}")
+    check_writable(file, folder, option=option)
 
 
 @contextmanager

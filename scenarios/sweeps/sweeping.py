@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from calibration.whole_file import write_whole
 from scenarios.files.changes import keys_set
 from scenarios.files.loading import Scenario, changed, unread
+from scenarios.runs.folder import check_writable
 from scenarios.steps import step
 from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
 from scenarios.sweeps.cache import Cache, digest
@@ -133,7 +134,9 @@ def perform_sweep(
     record = _record(sweep, pictures)
     if _complete(record, out):
         return
+    check_writable(cache.folder, option="--cache")
     ordered = measured(sweep, cache=cache, backend=backend, console=console)
+    out.mkdir(parents=True, exist_ok=True)
     (out / "sweep.json").unlink(missing_ok=True)
     with step(console, "writing tables and figures"):
         _write(sweep, ordered, out, pictures)
@@ -172,7 +175,7 @@ def _write(sweep: Sweep, results: Sequence[Mapping[str, Any]], out: Path, pictur
 
 
 def check_out(out: Path) -> None:
-    """Raise ValueError unless the folder is new, empty, or an earlier sweep's; make it."""
+    """Raise ValueError unless the folder is new, empty, or an earlier sweep's, and can be written to."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: this is not a folder; name a new one")
     found = [p.name for p in out.iterdir()] if out.exists() else []
@@ -180,7 +183,7 @@ def check_out(out: Path) -> None:
         raise ValueError(
             f"--out {out}: a folder with other files in it ({others[0]}); name a new folder, or an earlier sweep's"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
 
 
 def collect(
