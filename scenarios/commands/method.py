@@ -13,6 +13,7 @@ from calibration.whole_file import whole_file
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.interrupting import kept
 from scenarios.runs.folder import check_file
 
 if TYPE_CHECKING:
@@ -65,12 +66,14 @@ def collect_(
     with bad_input():
         check_file(out)
         asked, prompts = read_endpoints(endpoints), read_questions(questions)
-        with Progress(console=progress_console(), transient=True) as bar:
+        log = out.with_suffix(".log.jsonl")
+        going_on = f"what was answered is kept in {log}; the same command goes on from there"
+        with kept(going_on), Progress(console=progress_console(), transient=True) as bar:
             tasks = {e.model: bar.add_task(e.model, total=len(prompts)) for e in asked}
             table = collect(
                 asked,
                 prompts,
-                out.with_suffix(".log.jsonl"),
+                log,
                 encoder=encoder,
                 progress=lambda model, n: bar.update(tasks[model], completed=n),
             )

@@ -14,6 +14,7 @@ from scenarios.commands.options import Changes, EngineName, ScenarioArg
 from scenarios.commands.output import AsJson
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.interrupting import kept
 
 __all__ = ["register"]
 
@@ -57,7 +58,7 @@ def run(  # noqa: PLR0917 - the command line's options
         extra = [] if seed is None else [f"seed={seed}"]
         timeline.check_timeline(timeline_to, timeline_from, timeline_until)
         plan = prepare(load(scenario, [*replayed(trace), *(changes or []), *extra]), out, engine=engine_of(engine))
-    with bad_input((OSError,)):  # a full disk, a folder that cannot be written
+    with bad_input((OSError,)), kept(f"{out} is as it was; the same command starts anew"):  # a full disk
         result = perform(plan, report=report, console=console)
     if timeline_to is not None:
         with bad_input():

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from calibration.whole_file import write_whole
 from scenarios.files.changes import keys_set
 from scenarios.files.loading import Scenario, changed, unread
+from scenarios.interrupting import kept
 from scenarios.runs.folder import check_writable
 from scenarios.steps import step
 from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
@@ -195,7 +197,8 @@ def collect(
     missing = [task for key, task in unique.items() if key not in found]
     log.info("%d points: %d are in the cache, %d are to be measured", len(unique), len(found), len(missing))
     columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with _kept_in(cache), shown as progress:
         bar = progress.add_task("", total=len(missing))
         for key, result in backend.outcomes(missing) if missing else ():
             if cache is not None:
@@ -204,6 +207,12 @@ def collect(
             log.info("%s: %s", unique[key].where, result["status"])
             progress.advance(bar)
     return found
+
+
+def _kept_in(cache: Cache | None) -> AbstractContextManager[None]:
+    if cache is None:
+        return nullcontext()
+    return kept(f"what was measured is kept in {cache.folder}; the same command goes on from there")
 
 
 def _task(sweep: Sweep, point: Point) -> Task:

@@ -15,12 +15,13 @@ from scenarios.cli import app
 from tests.scenarios.sweep_plant import write_small
 
 COMMAND = [sys.executable, "-c", "print('it runs', flush=True)\nfrom scenarios.start import main; main()"]
+GOES_ON = "the same command goes on from there"
 RUN = {"summary.json", "scenario.toml", "requests.parquet", "legs.parquet", "devices.parquet", "report.html", "figures"}
 
 
-def started(words):
+def started(words, stderr=subprocess.DEVNULL):
     """Start a command; return its process once Python itself is up, from when on an interrupt is the program's."""
-    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=stderr)
     process.stdout.readline()
     return process
 
@@ -96,13 +97,17 @@ def test_an_interrupted_sweep_is_not_taken_for_complete(tmp_path):
     """Without sweep.json a sweep is not complete; what was measured is whole, and the sweep goes on from it."""
     small = write_small(tmp_path / "in", n_requests=40)
     words = ["sweep", str(small), "--vary", "seed=1..12", "--jobs", "1", "--no-figures", "--out", str(tmp_path / "s")]
-    process = started(words)
     cache = tmp_path / "s" / "cache"
-    while process.poll() is None and not (cache.exists() and list(cache.glob("*.json"))):
-        time.sleep(0.005)
-    status = interrupted(process)
+    with (tmp_path / "said").open("wb") as said:
+        process = started(words, said)
+        while process.poll() is None and not (cache.exists() and list(cache.glob("*.json"))):
+            time.sleep(0.005)
+        status = interrupted(process)
     if not (tmp_path / "s" / "sweep.json").exists():
         assert status == 130
+        assert (
+            tmp_path / "said"
+        ).read_text() == f"moe2: interrupted; what was measured is kept in {cache}; {GOES_ON}\n"
     for entry in cache.glob("*.json"):
         assert json.loads(entry.read_text())["digest"] == entry.stem
     assert subprocess.run([*COMMAND, *words], stdout=subprocess.DEVNULL, check=False).returncode == 0
@@ -174,3 +179,46 @@ def test_the_shell_completes_commands_options_scenarios_keys_and_profiles(line, 
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_MOE2_COMPLETE": "complete_bash"}
     told = CliRunner().invoke(app, [], prog_name="moe2", env=asked)
     assert told.stdout.split() == found
+
+
+SAYING = """
+import os, signal, sys
+from scenarios.interrupting import interruptible, kept
+
+def interrupt():
+    with kept("all of it"):
+        os.kill(os.getpid(), signal.SIGINT)
+
+def convert():
+    try:
+        with kept("the outer words"):
+            interrupt()
+    except KeyboardInterrupt as error:
+        raise RuntimeError("it was said otherwise") from error
+
+def plain():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def handled():
+    try:
+        interrupt()
+    except KeyboardInterrupt:
+        pass
+
+with interruptible():
+    {"convert": convert, "plain": plain, "handled": handled}[sys.argv[1]]()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("convert", "moe2: interrupted; all of it\n"),
+        ("plain", "moe2: interrupted; nothing half-written is left; the same command starts anew\n"),
+        ("handled", ""),  # by a command that has said itself what it kept
+    ],
+)
+def test_an_interrupt_says_what_is_kept(how, said):
+    """One line on standard error, from the innermost that knows, whatever the interrupt became on its way up."""
+    found = subprocess.run([sys.executable, "-c", SAYING, how], capture_output=True, text=True, timeout=50, check=False)
+    assert (found.returncode, found.stderr) == (130, said)
