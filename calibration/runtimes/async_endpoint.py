@@ -56,8 +56,8 @@ class AsyncEndpoint:
             answer = await self._client.send(request, stream=True)
             try:
                 if answer.status_code != httpx.codes.OK:
-                    told = (await answer.aread()).decode("utf-8", "replace")
-                    return f"http {answer.status_code}: {told[:200]}"
+                    told = b"".join([part async for part in answer.aiter_raw()])  # as it came, packed or not
+                    return f"http {answer.status_code}: {told[:200].decode('utf-8', 'replace')}"
                 stream.answered = True
                 async for part in answer.aiter_raw():
                     stream.parts.append((time.monotonic(), part))

@@ -41,14 +41,16 @@ class Endpoint:
         """Return the server's model, build, slots and context; ValueError when it is not ready or has another model."""
         try:
             models = self._client.get("/v1/models").raise_for_status().json()["data"]
+            names = [str(model["id"]) for model in models]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.url}: no OpenAI-compatible endpoint is ready there ({_why(error)})") from error
-        names = [str(model.get("id")) for model in models]
         if self.model is None and len(names) == 1:
             self.model = names[0]
         if self.model not in names:
             near = did_you_mean(self.model or "", names)
-            raise ValueError(f"{self.url}: asked for model {self.model!r}, it serves {', '.join(names)}{near}")
+            raise ValueError(
+                f"{self.url}: asked for model {self.model!r}, it serves {', '.join(names) or 'none'}{near}"
+            )
         meta = next(model for model in models if model.get("id") == self.model).get("meta") or {}
         self.vocabulary = int(meta.get("n_vocab") or _VOCABULARY)
         return {"url": self.url, "model": self.model, "model_meta": meta, **self._props()}
@@ -84,7 +86,8 @@ class Endpoint:
             answer = self._client.send(request, stream=True)
             try:
                 if answer.status_code != httpx.codes.OK:
-                    return f"http {answer.status_code}: {answer.read().decode('utf-8', 'replace')[:200]}"
+                    told = b"".join(answer.iter_raw())  # as it came, packed or not
+                    return f"http {answer.status_code}: {told[:200].decode('utf-8', 'replace')}"
                 stream.answered = True
                 for part in answer.iter_raw():
                     stream.parts.append((time.monotonic(), part))

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from calibration.runtimes.generation import Generation, judged
 
 __all__ = ["DROPPED", "HEADERS", "Stream", "request_body"]
 
+_MOST = 2**53  # of counts and milliseconds: beyond it a number is not exact
 DROPPED = "cut: the connection was dropped before any answer"
 # A packed stream has no instants. Connections are new for each stream: llama.cpp's server closes them after one.
 HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
@@ -41,8 +42,8 @@ class Stream:
         self.parts: list[tuple[float, bytes]] = []
         self.chunk_s: list[float] = []
         self.finished_s: float | None = None
-        self.usage: dict[str, Any] = {}
-        self.timings: dict[str, Any] = {}
+        self.usage: dict[str, int] = {}
+        self.timings: dict[str, float] = {}
         self.answered = False
         self.done = False
         self.sent_s = time.monotonic()
@@ -53,7 +54,7 @@ class Stream:
             for at_s, line in self._lines():
                 self.take(line, at_s)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"garbage: {error}"
+            return f"garbage: {error}".encode("utf-8", "replace").decode()  # half a character cannot be written down
         return fault or ("" if self.done else "cut: the stream ended without its end mark")
 
     def _lines(self) -> Iterator[tuple[float, str]]:
@@ -73,7 +74,9 @@ class Stream:
         if data == "[DONE]":
             self.done = True
             return
-        event = json.loads(data)
+        event = json.loads(data, parse_constant=_no_number)
+        if not isinstance(event, dict):
+            raise ValueError(f"an event is no JSON object: {data[:80]}")
         if "error" in event:
             raise ValueError(f"the server says {str(event['error'])[:200]}")
         for choice in event["choices"]:
@@ -82,12 +85,11 @@ class Stream:
                 self.chunk_s.append(at_s)
             if choice.get("finish_reason"):
                 self.finished_s = at_s
-        self.usage = event.get("usage") or self.usage
-        self.timings = event.get("timings") or self.timings
+        self.usage = _counts(event.get("usage") or {}) or self.usage
+        self.timings = _timings(event.get("timings") or {}) or self.timings
 
     def generation(self, fault: str) -> Generation:
         """Return what came as one record; without another fault, its claims are judged."""
-        details = self.usage.get("prompt_tokens_details") or {}
         counted = self.usage.get("prompt_tokens")
         asked = self.asked[0]
         generation = Generation(
@@ -99,9 +101,9 @@ class Stream:
             chunk_s=tuple(self.chunk_s),
             prompt_tokens=counted,
             output_tokens=self.usage.get("completion_tokens"),
-            cached_tokens=details.get("cached_tokens"),
-            server_prefill_s=_seconds(self.timings.get("prompt_ms")),
-            server_decode_s=_seconds(self.timings.get("predicted_ms")),
+            cached_tokens=self.usage.get("cached_tokens"),
+            server_prefill_s=self.timings.get("prompt_ms"),
+            server_decode_s=self.timings.get("predicted_ms"),
             fault=fault,
         )
         return generation if fault else replace(generation, fault=judged(generation))
@@ -113,5 +115,25 @@ class Stream:
         return self.finished_s if self.asked[1] == 1 else None
 
 
-def _seconds(ms: float | None) -> float | None:
-    return None if ms is None else float(ms) / 1000
+def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
+    """Return what a server counted, by the names of the interface; ValueError for what is no count."""
+    details = usage.get("prompt_tokens_details") or {}
+    claimed = {key: usage.get(key) for key in ("prompt_tokens", "completion_tokens")}
+    claimed["cached_tokens"] = details.get("cached_tokens")
+    for key, value in claimed.items():
+        if value is not None and not (type(value) is int and 0 <= value < _MOST):
+            raise ValueError(f"usage: {key} = {value!r}, should be a count")
+    return {key: value for key, value in claimed.items() if value is not None}
+
+
+def _timings(told: Mapping[str, Any]) -> dict[str, float]:
+    """Return the server's own seconds, by its names; ValueError for what are none."""
+    claimed = {key: told[key] for key in ("prompt_ms", "predicted_ms") if told.get(key) is not None}
+    for key, value in claimed.items():
+        if type(value) not in {int, float} or not 0 <= value < _MOST:
+            raise ValueError(f"timings: {key} = {value!r}, should be milliseconds")
+    return {key: value / 1000 for key, value in claimed.items()}
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")

@@ -48,14 +48,15 @@ def compare(
     """
     from scenarios.comparing.comparison import check_out, write_comparison
     from scenarios.comparing.comparison import compare as compared
-    from scenarios.comparing.sides import read_side
+    from scenarios.comparing.sides import disturbances, read_side
     from scenarios.comparing.tolerances import EXACT_COUNTS, read_tolerances
 
     with bad_input():
         limits = (EXACT_COUNTS,) if tolerances is None else read_tolerances(tolerances)
         if out is not None:
             check_out(out)
-        found = compared(read_side(real, "REAL"), read_side(twin, "TWIN"), limits)
+        notes = [*disturbances(real, "REAL"), *disturbances(twin, "TWIN")]
+        found = compared(read_side(real, "REAL"), read_side(twin, "TWIN"), limits, notes=notes)
         written = [] if out is None else write_comparison(found, out)
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False))

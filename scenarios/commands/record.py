@@ -66,7 +66,11 @@ def record(  # noqa: PLR0917 - the command line's options
     Example: moe2 record testbed --endpoints endpoints.toml --out recorded
     """
     console = progress_console()
-    if not resume:
+    if resume:
+        asked = {"SCENARIO": scenario, "--endpoints": endpoints, "--set": changes, "--questions": questions}
+        with bad_input():
+            _check_resume(out, {**asked, "--replications": replications, "--speed": None if speed == 1 else speed})
+    else:
         with bad_input():
             plan = _prepared(scenario, endpoints, out, changes or [], speed, replications, questions)
         with bad_input((OSError,)):  # a full disk
@@ -92,6 +96,17 @@ def _prepared(  # noqa: PLR0917 - as the options stand
         raise ValueError("record needs a scenario and --endpoints FILE; with --resume it needs neither")
     found = load(scenario, changes)
     return prepare(found, out, endpoints, speed=speed, questions=questions, replications=replications)
+
+
+def _check_resume(out: Path, asked: dict[str, object]) -> None:
+    """Raise ValueError where there is nothing to write, or something is asked for that would have to be sent."""
+    from scenarios.recording.recording import journal_of
+
+    if given := [name for name, value in asked.items() if value]:
+        raise ValueError(f"--resume sends nothing and writes what the journal has; leave out {', '.join(given)}")
+    if not out.name or not journal_of(out).exists():
+        whole = "; what is there is written" if (out / "summary.json").is_file() else ""
+        raise ValueError(f"--resume: there is no unfinished recording into {out}{whole}")
 
 
 def _performed(plan: Plan, console: Console) -> bool:
@@ -128,12 +143,13 @@ def _watch(bar: Progress, plan: Plan) -> Callable[[int, Counts], None]:
 
 def _finish(out: Path, console: Console, *, report: bool, as_json: bool) -> None:
     from scenarios.commands.terminal import print_verdicts
-    from scenarios.recording.recording import recording_of
+    from scenarios.recording.journal import alone_with
+    from scenarios.recording.recording import journal_of, recording_of
     from scenarios.recording.writing import write_recording
     from scenarios.verdicts.verdict import exit_status
     from twin.records.metrics import busiest
 
-    with bad_input():
+    with bad_input(), alone_with(journal_of(out)):
         result = write_recording(recording_of(out), out, report=report, console=console)
     if as_json:
         print((out / "summary.json").read_text(encoding="utf-8"), end="")
@@ -149,7 +165,10 @@ def _told(out: Path, result: Result) -> list[str]:
     """Return what became of the requests, why legs failed, and how late the sends were."""
     import json
 
-    late: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))["recording"]["lateness"]
+    from scenarios.story.stolen import stolen_words
+
+    about: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))["recording"]
+    late = about["lateness"]
     counts = result.tables.requests["status"].value_counts()
     reasons = result.tables.legs["reason"].dropna().value_counts().head(5)
     flagged = "; TOO LATE: the load was not the scenario's" if late["flagged"] else ""
@@ -157,4 +176,6 @@ def _told(out: Path, result: Result) -> list[str]:
         f"requests: {', '.join(f'{n} {status}' for status, n in counts.items())}",
         *(f"{n} legs: {reason}" for reason, n in reasons.items()),
         f"sends: {1000 * late['median_s']:.2g} ms late in the median, {1000 * late['max_s']:.2g} ms at most{flagged}",
+        *stolen_words(about["steal_share"]),
+        *([f"interrupted at {result.wall_s:.3g} s: what came later is missing"] if about["interrupted"] else []),
     ]

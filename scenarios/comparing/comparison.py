@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,15 @@ class Comparison:
         }
 
 
-def compare(real: Tables, twin: Tables, tolerances: Sequence[Tolerance] = (EXACT_COUNTS,)) -> Comparison:
-    """Return the comparison of a measured run with a simulated one; ValueError when no request is on both sides."""
+def compare(
+    real: Tables, twin: Tables, tolerances: Sequence[Tolerance] = (EXACT_COUNTS,), *, notes: Sequence[str] = ()
+) -> Comparison:
+    """Return the comparison of a measured run with a simulated one; ValueError when no request is on both sides.
+
+    `notes` are kept beside those of pairing.
+    """
     pairs = pair(real, twin)
+    pairs = replace(pairs, notes=(*pairs.notes, *notes))
     table = differences(pairs)
     return Comparison(pairs=pairs, table=table, findings=tuple(judge_differences(table, tolerances)))
 

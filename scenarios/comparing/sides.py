@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scenarios.story.stolen import stolen_words
 from twin.records.tables import SCHEMAS, Tables, read_tables
 
-__all__ = ["Pairs", "pair", "read_side"]
+__all__ = ["Pairs", "disturbances", "pair", "read_side"]
 
 _OF_REQUEST = ["replication", "request_id"]
 _OF_LEG = [*_OF_REQUEST, "expert"]
@@ -51,6 +53,19 @@ def read_side(folder: Path, role: str) -> Tables:
         if missing := [column for column in columns if column not in found]:
             raise ValueError(f"{role} {path}: no column {missing[0]!r}; the table needs {', '.join(columns)}")
     return read_tables(folder)
+
+
+def disturbances(folder: Path, role: str) -> list[str]:
+    """Return what the summary in a folder says of how it was recorded, where that is in its times; nothing of a run."""
+    try:
+        about = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["recording"]
+        stolen, late = about.get("steal_share"), about["lateness"]
+        told = stolen_words(stolen, least=-1.0)
+        if late["flagged"]:
+            told.append(f"{late['late_share']:.1%} of the sends were more than {1000 * late['late_s']:g} ms late")
+    except (OSError, ValueError, KeyError, TypeError):  # tables alone are enough to be compared
+        return []
+    return [f"{role}: {words}" for words in told]
 
 
 def pair(real: Tables, twin: Tables) -> Pairs:

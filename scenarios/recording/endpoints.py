@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import tomli
 
@@ -55,6 +56,9 @@ def read_endpoints(path: Path, experts: Sequence[str], known: Sequence[str]) -> 
         data = tomli.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as a TOML file of endpoints ({error})") from None
+    for key in data:
+        if key != "endpoints":
+            raise ValueError(f"{path}: key {key} is not known{near(key, ['endpoints'])}; {_HOW}")
     tables = data.get("endpoints")
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise ValueError(f"{path}: no endpoints; {_HOW}")
@@ -69,6 +73,7 @@ def read_endpoints(path: Path, experts: Sequence[str], known: Sequence[str]) -> 
     return tuple(found[name] for name in experts)
 
 
+_NEEDED = ("expert", "url")
 _KINDS: dict[str, tuple[type, ...]] = {
     "expert": (str,),
     "url": (str,),
@@ -89,7 +94,7 @@ def _spec(table: Mapping[str, Any], where: str, known: Sequence[str]) -> Endpoin
         if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
             kinds = " or ".join(kind.__name__ for kind in _KINDS[key])
             raise ValueError(f"{where}: key {key} = {value!r}: should be of type {kinds}")
-    for key in ("expert", "url"):
+    for key in (key for key, kinds in _KINDS.items() if kinds == (str,) and (key in table or key in _NEEDED)):
         if not table.get(key, "").strip():
             raise ValueError(f"{where}: key {key} is missing or empty; {_HOW}")
     spec = EndpointSpec(**{**table, "rails": tuple(table.get("rails", ()))})
@@ -101,9 +106,32 @@ def _check(spec: EndpointSpec, where: str, known: Sequence[str]) -> None:
     if spec.expert not in known:
         hint = near(spec.expert, known)
         raise ValueError(f"{where}: the scenario has no expert {spec.expert!r}{hint}; experts: {', '.join(known)}")
-    if not spec.url.startswith(("http://", "https://")):
-        raise ValueError(f"{where}: key url = {spec.url!r}: should begin with http:// or https://")
+    if not _is_address(spec.url):
+        raise ValueError(
+            f"{where}: key url = {spec.url!r}: should be like http://127.0.0.1:8080, or begin with https://"
+        )
     if spec.meter not in METERS:
-        raise ValueError(f"{where}: key meter = {spec.meter!r}: must be one of {', '.join(METERS)}")
+        raise ValueError(
+            f"{where}: key meter = {spec.meter!r}: must be one of {', '.join(METERS)}{near(spec.meter, METERS)}"
+        )
+    if not all(isinstance(rail, str) and rail for rail in spec.rails):
+        raise ValueError(f"{where}: key rails = {list(spec.rails)!r}: should be a list of the rails' names")
+    if spec.gpu < 0:
+        raise ValueError(f"{where}: key gpu = {spec.gpu}: should be the number of a GPU, 0 for the first")
+    if spec.meter == "none" and (spec.rails or spec.gpu):
+        raise ValueError(f"{where}: rails and gpu tell a meter where to look, and there is none; name it with meter")
     if not (isfinite(spec.timeout_s) and spec.timeout_s > 0):
         raise ValueError(f"{where}: key timeout_s = {spec.timeout_s}: must be a finite number of seconds above 0")
+
+
+def _is_address(url: str) -> bool:
+    """Return whether a URL has a scheme that can be asked, a host, and a port that there is, if it names one.
+
+    >>> [_is_address(url) for url in ("http://box:8080", "https://api.example/v1", "http://", "http://box:99999")]
+    [True, True, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, an address in brackets that is none
+        return False

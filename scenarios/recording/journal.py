@@ -7,13 +7,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Began", "Ended", "Events", "GivenUp", "Journal", "Metered", "Sent", "Stopped", "Unanswered", "read_journal"]
+__all__ = [
+    "Began",
+    "Ended",
+    "Events",
+    "GivenUp",
+    "Journal",
+    "Metered",
+    "Sent",
+    "Stopped",
+    "Unanswered",
+    "alone_with",
+    "read_journal",
+]
 
 SCHEMA = 1
 
@@ -95,11 +108,15 @@ class Metered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """A replication ended, `whole` or interrupted, and everything in it is accounted for up to `at_s`."""
+    """A replication ended, `whole` or interrupted, and everything in it is accounted for up to `at_s`.
+
+    `steal_share` of the time of this machine's processors was taken by its host meanwhile; None where it is not told.
+    """
 
     replication: int
     at_s: float
     whole: bool
+    steal_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +154,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        _claim(self._file)
         self._write({"schema": SCHEMA, **manifest})
         os.fsync(self._file)
 
@@ -157,6 +175,32 @@ class Journal:
         left = (json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n").encode()
         while left:
             left = left[os.write(self._file, left) :]
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Keep a journal to this process while the block lasts; ValueError where none is, or another process writes it."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as a recording's journal ({error.strerror})") from None
+    try:
+        if not _claim(file):
+            raise ValueError(f"{path}: another `moe2 record` is writing it now; wait for its end, or interrupt it")
+        yield
+    finally:
+        os.close(file)
+
+
+def _claim(file: int) -> bool:
+    """Claim an open file, which the kernel frees when its process ends in whatever way; False where another has it."""
+    import fcntl  # noqa: PLC0415 - only where it is needed: not every system has it
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_journal(path: Path) -> Events:

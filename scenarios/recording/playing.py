@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from calibration.runtimes.async_endpoint import AsyncEndpoint
 from calibration.runtimes.generation import Generation
+from calibration.session.watching import share
 from scenarios.recording.gateway import Attempt, Gateway, Told, until
 from scenarios.recording.journal import Began, Ended, GivenUp, Journal, Sent, Stopped, Unanswered
 from scenarios.recording.prompts import Prompts
@@ -41,7 +42,8 @@ class Counts:
 class Play:
     """One replication: its prompts, when each request is at the gateway (n requests,), the servers, and its journal.
 
-    Nothing is waited for beyond `stop_s`. `watch` is told of every send and every end.
+    Nothing is waited for beyond `stop_s`. `watch` is told of every send and every end. `ticks` returns what
+    `calibration.session.watching.stolen_of` does.
     """
 
     replication: int
@@ -54,6 +56,7 @@ class Play:
     duration_s: float
     stop_s: float
     watch: Callable[[Counts], None]
+    ticks: Callable[[], tuple[int, int] | None]
     began_s: float = nan  # of the monotonic clock: 0 of the run's
     counts: Counts = field(default_factory=Counts)
     bodies: dict[int, tuple[bytes, int | None]] = field(default_factory=dict)
@@ -67,7 +70,7 @@ class Play:
         await asyncio.gather(*(endpoint.connect() for endpoint in self.endpoints))
         self.began_s = time.monotonic() + _LEAD_S
         self.journal.add(Began(replication=self.replication, unix_s=time.time() + _LEAD_S))
-        whole = False
+        before, whole = self.ticks(), False
         try:
             await self._send()
             await self._drain()
@@ -77,7 +80,9 @@ class Play:
             for task in self.under_way:
                 task.cancel()
             await asyncio.gather(*self.under_way, return_exceptions=True)
-            self.journal.add(Stopped(replication=self.replication, at_s=max(at_s, 0.0), whole=whole))
+            stolen = share(before, self.ticks())
+            end = Stopped(replication=self.replication, at_s=max(at_s, 0.0), whole=whole, steal_share=stolen)
+            self.journal.add(end)
         return self.began_s
 
     def begin(self, work: Awaitable[None]) -> asyncio.Future[None]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import numpy as np
 
 from calibration.meters.protocol import Meter
 from calibration.runtimes.async_endpoint import AsyncEndpoint
+from calibration.session.watching import stolen_of
 from scenarios.files.gateway import rules_of
 from scenarios.files.loading import Scenario, load
 from scenarios.recording.checking import checked_servers
 from scenarios.recording.endpoints import EndpointSpec, read_endpoints
-from scenarios.recording.journal import Events, Journal, Metered, read_journal
+from scenarios.recording.journal import Events, Journal, Metered, alone_with, read_journal
 from scenarios.recording.metering import metered, open_meters, sampling
 from scenarios.recording.playing import Counts, Play
 from scenarios.recording.prompts import Prompts, Served, read_questions
@@ -53,6 +55,7 @@ class Plan:
     texts: dict[int, str] | None
     manifest: dict[str, Any]
     out: Path
+    root: Path = Path("/")  # where this machine tells what its host takes from it
 
     @property
     def lasts_s(self) -> float:
@@ -87,9 +90,7 @@ def prepare(
 
     Raises ValueError for anything wrong with the scenario, the files, the servers, or an unfinished recording there.
     """
-    check_replaceable(out)
-    if journal_of(out).exists():
-        raise ValueError(f"{journal_of(out)}: a recording there was not finished; `moe2 record --resume` writes it")
+    _check_place(out)
     if (process := scenario.file.load.process) not in OPEN:
         raise ValueError(
             f"{scenario.source}: [load]: process = {process!r}: only requests whose instants do not depend on what "
@@ -101,7 +102,9 @@ def prepare(
     specs = read_endpoints(endpoints, names, [expert.name for expert in assembly.all_experts])
     texts = None if questions is None else read_questions(questions)
     reports = checked_servers(specs, assembly.experts, loads)
-    servers = [{**asdict(spec), "report": report} for spec, report in zip(specs, reports, strict=True)]
+    servers = [  # the URL as it is reported: without a password
+        {**asdict(spec), "url": report["url"], "report": report} for spec, report in zip(specs, reports, strict=True)
+    ]
     prompts = "random token ids" if questions is None else f"texts of {questions}"
     plan = Plan(
         assembly=assembly,
@@ -148,6 +151,16 @@ def recording_of(out: Path) -> Recording:
     )
 
 
+def _check_place(out: Path) -> None:
+    """Raise ValueError unless a recording can be begun into `out`: no other goes on there, or was left unfinished."""
+    if not out.name:
+        raise ValueError(f"--out {out}: the folder you are in cannot be replaced; name another")
+    check_replaceable(out)
+    if (journal := journal_of(out)).exists():
+        with alone_with(journal):
+            raise ValueError(f"{journal}: a recording there was not finished; `moe2 record --resume` writes it")
+
+
 async def _played(plan: Plan, replication: int, journal: Journal, watch: Callable[[int, Counts], None]) -> None:
     drawn, file = plan.loads[replication], plan.assembly.file
     requests, stop_s = drawn.requests, file.duration_s + file.drain_cap_s
@@ -165,6 +178,7 @@ async def _played(plan: Plan, replication: int, journal: Journal, watch: Callabl
         duration_s=file.duration_s,
         stop_s=stop_s,
         watch=lambda counts: watch(replication, counts),
+        ticks=partial(stolen_of, plan.root),
     )
     try:
         with sampling(plan.meters) as seen:

@@ -18,6 +18,7 @@ from scenarios.recording.tabulating import sends, tables_of
 from scenarios.running import write_result
 from scenarios.runs.folder import whole_folder
 from scenarios.runs.result import Result
+from scenarios.story.stolen import stolen_words
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
 from scenarios.verdicts.verdict import look_level
@@ -86,12 +87,21 @@ def lateness(sent: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def steal_share(recording: Recording) -> float | None:
+    """Return the share of the time of this machine's processors that its host took; None where it is not told."""
+    told = [(r.stopped.steal_share, r.horizon_s) for r in recording.replications]
+    known = [(share, seconds) for share, seconds in told if share is not None]
+    lasted_s = sum(seconds for _, seconds in known)
+    return sum(share * seconds for share, seconds in known) / lasted_s if lasted_s > 0 else None
+
+
 def _about(recording: Recording, sent: pd.DataFrame) -> dict[str, Any]:
     manifest = recording.events.manifest
     return {
         **{key: manifest[key] for key in ("began_unix_s", "speed", "prompts", "endpoints")},
         "clock_began_unix_s": [event.unix_s for event in recording.events.began],
         "lateness": lateness(sent),
+        "steal_share": steal_share(recording),
         "interrupted": [r.replication for r in recording.replications if not r.stopped.whole],
         "meters": [_meter(event) for event in recording.events.metered],
     }
@@ -115,6 +125,7 @@ def _story(recording: Recording, result: Result, sent: pd.DataFrame, out: Path) 
             f"{late['late_share']:.1%} of the sends were more than {1000 * LATE_S:g} ms late, the latest by "
             f"{late['max_s']:.3g} s: the load was not the scenario's."
         )
+    warnings += [f"{words}: times are longer than its own." for words in stolen_words(steal_share(recording))]
     if recording.assembly.file.budgets.energy_j_per_request is not None and result.evidence.energy_gap:
         warnings.append(f"The energy budget is undecided: {result.evidence.energy_gap}.")
     for name, growth in result.evidence.unstable.items():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import httpx
@@ -105,6 +106,8 @@ def test_arrivals_do_not_wait_for_slow_servers(tmp_path):
 def test_a_server_that_goes_wrong_leaves_a_reason(tmp_path, wrong):
     """Of two servers one goes wrong on its third to fifth legs: those fail, or are rejected, and nothing else is."""
     told = {"stall": "stalled: nothing came for 2 s", "http 400": "http 400: out of memory", "cut": "cut: "}
+    told |= {"http 500": "http 500: out of memory", "no count": "garbage: usage: prompt_tokens = 'many'"}
+    told |= {"no number": "garbage: NaN is no number"}
     with testbed_server(does=lambda P: wrong if 22 <= P <= 24 else "") as a, testbed_server() as b:
         patience_s = 2.0 if wrong == "stall" else 60.0  # no leg fails for a busy machine alone
         addresses = {"a": a.address, "b": b.address}
@@ -256,6 +259,9 @@ def test_a_killed_recording_keeps_what_ended(tmp_path):
         refused = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out")
     assert refused.exit_code == 2
     assert "--resume" in refused.output
+    faster = moe2("record", scenario, "--resume", "--out", tmp_path / "out", "--speed", 2)
+    assert faster.exit_code == 2
+    assert "leave out SCENARIO, --speed" in faster.output
     found = moe2("record", "--resume", "--out", tmp_path / "out", "--no-report")
     assert found.exit_code == 0, found.output
     tables = {name: pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
@@ -267,15 +273,28 @@ def test_a_killed_recording_keeps_what_ended(tmp_path):
     assert len(tables["requests"]) == sum(row[0] <= at_s for row in SLOW_ROWS)
     assert not journal_of(tmp_path / "out").exists()
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["recording"]["interrupted"] == [0]
+    again = moe2("record", "--resume", "--out", tmp_path / "out")
+    assert again.exit_code == 2
+    assert "no unfinished recording" in again.output
 
 
 def test_ctrl_c_writes_what_there_is(tmp_path):
-    """SIGINT: the tables are written at once, with what was under way unfinished, and what had not come left out."""
+    """SIGINT: the tables are written at once, with what was under way unfinished, and what had not come left out.
+
+    While it goes on, nobody else begins there, or writes what it has so far: its journal is its own.
+    """
     with testbed_server(token_s=0.02) as a:
         scenario, endpoints = write_sample(tmp_path / "in", SLOW_ROWS, {"a": a.address})
         child = started(tmp_path, scenario, endpoints, 20)
+        n_asked = sum(len(body["prompt"]) == 16 for body in a.asked)
+        for words in ((scenario, "--endpoints", endpoints), ("--resume",)):
+            found = moe2("record", *words, "--out", tmp_path / "out")
+            assert found.exit_code == 2
+            assert "another `moe2 record` is writing it now" in found.output
+        assert sum(len(body["prompt"]) == 16 for body in a.asked) == n_asked  # no warm-up disturbs it
         child.send_signal(signal.SIGINT)
         assert child.wait(60) == 0
+        assert "interrupted at" in child.stdout.read()
         child.stdout.close()
     tables = {name: pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
     check_laws(tables)
@@ -428,6 +447,13 @@ FLAWS = {
     "key meter = 'volt': must be one of": lambda text: text + 'meter = "volt"\n',
     "key timeout_s = 0": lambda text: text.replace("60.0", "0"),
     "key url = 'ftp": lambda text: text.replace("http", "ftp"),
+    "key url = 'http://127.0.0.2:99999'": lambda text: re.sub(r"2:\d+", "2:99999", text),
+    "key url = 'http://'": lambda text: re.sub(r"//[^\"]+", "//", text),
+    "key model is missing or empty": lambda text: text + 'model = ""\n',
+    "key rails = [1]": lambda text: text + 'meter = "ina3221"\nrails = [1]\n',
+    "key gpu = -1": lambda text: text + 'meter = "nvml"\ngpu = -1\n',
+    "tell a meter where to look, and there is none": lambda text: text + 'rails = ["VDD_GPU_SOC"]\n',
+    "key endpoint is not known (did you mean 'endpoints'?)": lambda text: text.replace("[[endpoints]]", "[[endpoint]]"),
     "the environment has no variable NO_SUCH_KEY": lambda text: text + 'key_variable = "NO_SUCH_KEY"\n',
     "has an endpoint already": lambda text: text.replace('"b"', '"a"'),
     "cannot be read as a TOML file": lambda text: text + "[",
@@ -450,6 +476,17 @@ def test_wrong_endpoints_are_refused_in_one_message(tmp_path, message):
     assert not journal_of(tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("models", ['{"data": null}', '{"data": ["small"]}', '{"data": []}', "<html>"])
+def test_a_server_that_lists_no_models_is_refused(tmp_path, models):
+    """Whatever stands where the list of models should: one message with the expert and the address, nothing sent."""
+    with testbed_server(models=models) as a:
+        scenario, endpoints = write_sample(tmp_path / "in", ROWS[:1], {"a": a.address})
+        found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out")
+        assert a.asked == []
+    assert found.exit_code == 2
+    assert found.output.startswith(f"moe2: endpoint of 'a': {a.address}: ")
+
+
 def test_a_load_that_waits_for_answers_is_refused(tmp_path):
     """What users ask after an answer has no instants to be sent at: it is refused, with what can be recorded."""
     scenario, endpoints = write_sample(tmp_path / "in", ROWS, {"a": "http://127.0.0.1:9"})
@@ -461,15 +498,19 @@ def test_a_load_that_waits_for_answers_is_refused(tmp_path):
 
 
 def test_the_key_of_an_api_is_sent_and_not_written(tmp_path, monkeypatch):
-    """A secret comes from the environment and is in nothing that the recording leaves behind."""
+    """A secret comes from the environment, a password from the URL; neither is in what the recording leaves behind."""
     monkeypatch.setenv("BENCH_KEY", "s3cret")
     with testbed_server() as a:
-        scenario, endpoints = write_sample(tmp_path / "in", ROWS[:4:2], {"a": a.address})
-        endpoints.write_text(endpoints.read_text() + 'key_variable = "BENCH_KEY"\n')
+        scenario, endpoints = write_sample(tmp_path / "in", ROWS[:4:2], {"a": a.address.replace("//", "//me:s3cret@")})
         record(scenario, endpoints, tmp_path / "out")
+        basic = b64encode(b"me:s3cret").decode().lower()
+        assert all(f"authorization: basic {basic}" in head.lower() for head in a.heads)
+        endpoints.write_text(endpoints.read_text().replace("me:s3cret@", "") + 'key_variable = "BENCH_KEY"\n')
+        a.heads.clear()
+        record(scenario, endpoints, tmp_path / "key")
         assert all("authorization: bearer s3cret" in head.lower() for head in a.heads)
-    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert written
+    written = [p.read_bytes() for name in ("out", "key") for p in (tmp_path / name).rglob("*") if p.is_file()]
+    assert len(written) > 10
     assert not any(b"s3cret" in content for content in written)
 
 

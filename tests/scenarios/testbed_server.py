@@ -7,7 +7,10 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 
 # Two more take the whole server away: "killed" at once, "ended" once it has answered all that came before.
-WRONG = ("http 500", "http 400", "stall", "cut", "garbage", "cached")
+WRONG = ("http 500", "http 400", "stall", "cut", "garbage", "cached", "no count", "no number")
+
+
+MODELS = json.dumps({"data": [{"id": "small", "meta": {"n_vocab": 500}}]})
 
 
 class TestbedServer:
@@ -16,12 +19,13 @@ class TestbedServer:
     `does` names what it does wrong with a prompt of so many tokens, '' for nothing; a warm-up has 16.
 
     `asked` has the body of every request for completion that came; all but the first, a warm-up, wait
-    until `holds` have come. Text comes in events of `chunk` tokens.
+    until `holds` have come. Text comes in events of `chunk` tokens. `models` is what it says of its models.
     """
 
     __test__ = False  # no test, whatever its name
 
-    def __init__(self, *, token_s=0.001, does=lambda _: "", holds=0, chunk=1):
+    def __init__(self, *, token_s=0.001, does=lambda _: "", holds=0, chunk=1, models=MODELS):
+        self.models = models
         self.token_s, self.does, self.holds, self.chunk = token_s, does, holds, chunk
         self.asked, self.heads, self.n_open, self.most_open, self.n_ending = [], [], 0, 0, 0
         self.loop = asyncio.new_event_loop()
@@ -52,7 +56,7 @@ class TestbedServer:
     async def _answer(self, reader, writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         if head.startswith("GET"):
-            _reply(writer, 200, json.dumps({"data": [{"id": "small", "meta": {"n_vocab": 500}}]}))
+            _reply(writer, 200, self.models)
             return
         length = next(
             int(line.split(":")[1]) for line in head.splitlines() if line.lower().startswith("content-length")
@@ -76,7 +80,7 @@ class TestbedServer:
         if wrong in {"killed", "ended"}:
             await self._die()
         if wrong.startswith("http"):
-            _reply(writer, int(wrong[5:]), "out of memory")
+            _reply(writer, int(wrong[5:]), "out of memory", packed=True)  # which it is not
             return
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
         if wrong == "stall":
@@ -92,7 +96,8 @@ class TestbedServer:
                 return
         usage = {"prompt_tokens": _prompt_tokens(body), "completion_tokens": body["max_tokens"]}
         usage["prompt_tokens_details"] = {"cached_tokens": 3 * (wrong == "cached")}
-        timings = {"prompt_ms": 1000 * self.token_s}
+        usage |= {"prompt_tokens": "many"} if wrong == "no count" else {}
+        timings = {"prompt_ms": float("nan") if wrong == "no number" else 1000 * self.token_s}
         _event(writer, choices=[{"text": "", "finish_reason": "length"}], usage=usage, timings=timings)
         writer.write(b"data: [DONE]\n\n")
         await writer.drain()
@@ -102,8 +107,9 @@ def _prompt_tokens(body):
     return len(body["prompt"] if isinstance(body["prompt"], list) else body["prompt"].split())
 
 
-def _reply(writer, status, text):
-    writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
+def _reply(writer, status, text, *, packed=False):
+    head = f"HTTP/1.1 {status} x\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
+    writer.write(f"{head}{'Content-Encoding: gzip' if packed else 'X: y'}\r\n\r\n{text}".encode())
 
 
 def _event(writer, **event):
