@@ -16,7 +16,7 @@ BAD_INPUT = 2
 
 @contextmanager
 def bad_input(
-    kinds: tuple[type[Exception], ...] = (ValueError, ModuleNotFoundError, OSError),
+    kinds: tuple[type[Exception], ...] = (ValueError, ModuleNotFoundError, OSError, MemoryError),
 ) -> Iterator[None]:
     """Turn an error in what was given into one message and exit status 2."""
     try:
@@ -34,4 +34,6 @@ def say_refused(message: str) -> None:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {(error.strerror or 'cannot be used').lower()}"
+    if isinstance(error, MemoryError):
+        return f"this machine's memory does not suffice{f' ({error})' if str(error) else ''}; simulate less at once"
     return str(error)

@@ -58,7 +58,7 @@ def run(  # noqa: PLR0917 - the command line's options
         extra = [] if seed is None else [f"seed={seed}"]
         timeline.check_timeline(timeline_to, timeline_from, timeline_until)
         plan = prepare(load(scenario, [*replayed(trace), *(changes or []), *extra]), out, engine=engine_of(engine))
-    with bad_input((OSError,)), kept(f"{out} is as it was; the same command starts anew"):  # a full disk
+    with bad_input((OSError, MemoryError)), kept(f"{out} is as it was; the same command starts anew"):  # a full disk
         result = perform(plan, report=report, console=console)
     if timeline_to is not None:
         with bad_input():

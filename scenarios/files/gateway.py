@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from scenarios.files.loads import Section
+from scenarios.files.loads import Count, Section
 from twin.gateway.rules import Rules
 
 __all__ = ["Gateway", "n_offers", "rules_of"]
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class Gateway(Section):

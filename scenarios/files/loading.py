@@ -100,13 +100,24 @@ def unread(scenario: Scenario, key: str) -> str:
 
 def _to_blame(given: Mapping[str, Any], changes: Sequence[str], error: ValidationError) -> list[str]:
     """Return the changes that made a scenario wrong; none where it is wrong without them."""
-    try:
-        ScenarioFile.model_validate(given)
-    except ValidationError:
+    if not changes or _wrong(given, ()):
         return []
     at = wrong_key(error)
     touching = [c for c in changes if any(_is_within(key, at) or _is_within(at, key) for key in keys_set(c))]
-    return touching or list(changes)
+    if at and touching:
+        return touching
+    return [c for c in changes if not _wrong(given, [other for other in changes if other != c])] or list(changes)
+
+
+def _wrong(given: Mapping[str, Any], changes: Sequence[str]) -> bool:
+    data = copy.deepcopy(dict(given))
+    try:
+        for change in changes:
+            applied(data, change)
+        ScenarioFile.model_validate(data)
+    except ValueError:  # of the schema, or of a change that has no place without another
+        return True
+    return False
 
 
 def _is_within(key: str, table: str) -> bool:

@@ -20,6 +20,7 @@ from twin.users.visits import Visits, closed_loop, sessions
 
 __all__ = [
     "ClosedLoop",
+    "Count",
     "Diurnal",
     "Drawn",
     "Gamma",
@@ -33,6 +34,7 @@ __all__ = [
     "draw_requests",
 ]
 
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RateOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -49,6 +51,7 @@ class Drawn(Section):
     prompt_prefix_tokens: int = Field(
         1000,
         ge=0,
+        le=10_000_000,
         description="Tokens put before every prompt: the bundled answers were given behind five worked examples.",
     )
 

@@ -8,8 +8,10 @@ from pydantic import Field, model_validator
 
 from scenarios.files.faults import Faults, PowerSwitchSpec
 from scenarios.files.gateway import Gateway
+from scenarios.files.limits import check_size
 from scenarios.files.loads import (
     ClosedLoop,
+    Count,
     Diurnal,
     Gamma,
     Modulated,
@@ -42,7 +44,7 @@ Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+MOST_REPLICATIONS = 10_000
 MOST_ASKED = 3  # where a scenario does not say how many
 
 
@@ -117,7 +119,7 @@ class Verdicts(Section):
         description="Whether the errors of the profiles count: every replication is then run a second time with drawn "
         "coefficients. They count unless the scenario has no randomness.",
     )
-    max_replications: Count | None = Field(
+    max_replications: Annotated[int, Field(ge=1, le=MOST_REPLICATIONS)] | None = Field(
         None, description="Replications are doubled up to this number until every budget is decided."
     )
 
@@ -132,7 +134,7 @@ class ScenarioFile(Section):
         0.0, description='Requests that arrive earlier are simulated but not judged; "auto" finds it (MSER-5).'
     )
     drain_cap_s: Seconds = Field(3600.0, description="Time after duration_s for what is still in the system.")
-    replications: int = Field(5, ge=1, le=10_000)
+    replications: int = Field(5, ge=1, le=MOST_REPLICATIONS)
     seed: int = Field(0, ge=0, lt=2**63)
     load: Annotated[
         Poisson | Gamma | Modulated | Diurnal | ClosedLoop | Sessions | TraceLoad | RequestsFile | RecordedRun,
@@ -164,6 +166,7 @@ class ScenarioFile(Section):
         check_users_on_radio(self.users, self.network)
         if self.warmup_s != "auto" and self.warmup_s >= self.duration_s:
             raise ValueError(f"warmup_s = {self.warmup_s} leaves nothing of duration_s = {self.duration_s} to judge")
+        check_size(self.load, self.users.count, self.faults, duration_s=self.duration_s, drain_cap_s=self.drain_cap_s)
         self.gateway.check(self.router.k)
         if not isinstance(self.load, RequestsFile | RecordedRun):  # whose requests may name their experts
             self.check_asked()

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from scenarios.files.loads import Section
+from scenarios.files.loads import Count, Section
 from twin.radio.channel import Channel, HandoverRule
 
 __all__ = ["AccessPoints", "Network", "Radio", "Users"]
@@ -24,7 +24,7 @@ CHANNEL, RULE = Channel(), HandoverRule()
 class Users(Section):
     """The mobile users. Where they are matters where the network has access points."""
 
-    count: Annotated[int, Field(ge=1)] = 1
+    count: Count = 1
     mobility: Literal["static", "random_waypoint", "trace"] = Field(
         "static", description="Places drawn once; straight walks between drawn places; or places from a file."
     )

@@ -166,3 +166,25 @@ def test_a_folder_given_for_a_scenario_is_told_from_a_file_that_is_not_there(tmp
     (tmp_path / "scenario.toml").touch()
     with pytest.raises(ValueError, match=r"this is a folder; did you mean .*scenario.toml"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "blamed", "why"),
+    [
+        (["load.requests_per_s=1e9"], 0, r"load: about 3.9e\+12 requests in one replication"),
+        (["router.k=1", "duration_s=1e12"], 1, r"load: about 2e\+11 requests in one replication, at most 50,000,000"),
+        ([PER_USER, "users.count=1000000000"], 0, r"load: about 3.9e\+09 requests"),
+        ([WAITING, "users.count=2000000"], 0, "users.count = 2000000: should be at most 1,000,000"),
+        (['load={process="sessions", sessions_per_s=1e6, turns=2, think_s=1.0}'], 0, r"3.9e\+09 sessions"),
+        (["faults={mtbf_s=1e-6, mean_repair_s=1e-6}"], 0, r"faults.mtbf_s: about .* failures"),
+        (["faults={lan_mtbf_s=1e-6, mean_lan_outage_s=1e-6}"], 0, r"faults.lan_mtbf_s: about .* failures"),
+        (["experts[0].kv_capacity_tokens=99999999999999999999"], 0, "should be less than or equal to 1000000000"),
+        (["load.prompt_prefix_tokens=99999999999999999999"], 0, "should be less than or equal to 10000000"),
+        (["verdicts.max_replications=99999"], 0, "should be less than or equal to 10000"),
+    ],
+)
+def test_what_no_machine_could_simulate_is_refused(changes, blamed, why):
+    """What would fill the memory, or not end, is said before it begins, by the change that makes it so."""
+    with pytest.raises(ValueError, match=why) as told:
+        load("testbed", changes)
+    assert str(told.value).startswith(f"--set {changes[blamed]}")
