@@ -13,12 +13,21 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from scenarios.story.numbers import DASH, number, percent, quantity
+from scenarios.story.numbers import DASH, THIN, number, percent, quantity
 
-__all__ = ["print_differences", "print_points"]
+__all__ = ["print_answer", "print_differences", "print_points"]
 
 SHOWN = 40
+REASONS = 12
 _STYLES = {"holds": "green", "violated": "red", "undecided": "yellow", "infeasible": "red"}
+
+
+def print_answer(answer: Mapping[str, Any]) -> None:
+    """Print the answer to a question, then what else must be said."""
+    console = Console(highlight=False, emoji=False)
+    console.print(Text(str(answer["answer"]), "bold"))
+    for note in answer["notes"]:
+        console.print(Text(str(note)))
 
 
 def print_points(points: pd.DataFrame, keys: Sequence[str]) -> None:
@@ -40,9 +49,7 @@ def print_points(points: pd.DataFrame, keys: Sequence[str]) -> None:
             _cell(row["energy_j_per_request"], "J"),
             _use(row["energy_use"]),
         )
-        table.add_row(
-            *(escape(str(row[k])) for k in keys), *figures, Text(row["status"], _STYLES.get(row["status"], ""))
-        )
+        table.add_row(*(_value(row[k]) for k in keys), *figures, Text(row["status"], _STYLES.get(row["status"], "")))
     console = Console(highlight=False)
     console.print(table)
     if len(points) > SHOWN:
@@ -50,16 +57,31 @@ def print_points(points: pd.DataFrame, keys: Sequence[str]) -> None:
     console.print(
         "used: the share of the budget that is nearest to breaking; every figure has its interval in the tables"
     )
-    for reason in dict.fromkeys(points.loc[points["status"] == "infeasible", "reason"]):
-        console.print(f"infeasible: {escape(reason)}")
+    _print_reasons(console, points.head(SHOWN), keys)
+
+
+def _print_reasons(console: Console, points: pd.DataFrame, keys: Sequence[str]) -> None:
+    """Print why points do not hold, each reason once with the points that share it."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in points.to_dict("records"):
+        if row["reason"]:
+            where = " · ".join(str(row[key]) for key in keys)
+            groups.setdefault((str(row["status"]), str(row["reason"])), []).append(where)
+    for (status, reason), places in list(groups.items())[:REASONS]:
+        console.print(Text.assemble((status, _STYLES.get(status, "")), f", {', '.join(places)}: {reason}"))
+    if len(groups) > REASONS:
+        console.print(f"{len(groups) - REASONS} more reasons are in points.parquet")
 
 
 def print_differences(table: pd.DataFrame, statistic: str) -> None:
     """Print each variant's paired difference to the first one, with half of its 95 % interval."""
     metrics = {"accuracy": ("accuracy", 100, "points"), f"delay_{statistic}_s": (f"delay {statistic}", 1, "s")}
-    metrics["energy_j_per_request"] = ("energy", 1, "J per request")
+    metrics["energy_j_per_request"] = ("energy", 1, "J")
     shown = Table(
-        title="difference to the first, paired", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title="difference to the first, paired",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     shown.add_column("variant", max_width=26, overflow="fold")
     for words, _, unit in metrics.values():
@@ -69,7 +91,7 @@ def print_differences(table: pd.DataFrame, statistic: str) -> None:
     for point, variant in dict(zip(table["point"], table["variant"], strict=True)).items():
         if point > 0:
             cells = [_difference(found.get((point, m)), scale) for m, (_, scale, _) in metrics.items()]
-            shown.add_row(escape(str(variant)), *cells)
+            shown.add_row(_value(variant), *cells)
     Console(highlight=False).print(shown)
 
 
@@ -77,9 +99,15 @@ def _difference(row: Mapping[Hashable, Any] | None, scale: float) -> str:
     if row is None or math.isnan(row["difference"]):
         return DASH
     sign = "+" if row["difference"] > 0 else ""
+    if row["difference"] == row["difference_low"] == row["difference_high"]:
+        return f"{sign}{number(scale * row['difference'])}"
     half = (row["difference_high"] - row["difference_low"]) / 2
     spread = "" if math.isnan(half) else f" ±{number(scale * half)}"
     return f"{sign}{number(scale * row['difference'])}{spread}"
+
+
+def _value(value: Any) -> str:
+    return escape(str(value)).replace(" %", f"{THIN}%")  # so that no line breaks there
 
 
 def _cell(value: float, unit: str) -> str:

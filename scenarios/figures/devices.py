@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from scenarios.figures.following import paler
 from scenarios.figures.style import (
     BLUE,
     GREY,
@@ -18,7 +19,6 @@ from scenarios.figures.style import (
     legend_below,
     name_rows,
     new_canvas,
-    paler,
     rows_height_in,
     save,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scenarios.figures.delays import curve, scale_seconds
+from scenarios.figures.following import paler
 from scenarios.figures.style import (
     BLUE,
     BUDGET,
@@ -23,7 +24,6 @@ from scenarios.figures.style import (
     legend_below,
     name_rows,
     new_canvas,
-    paler,
     rows_height_in,
     save,
 )

@@ -1,4 +1,4 @@
-"""How every figure looks: size, type, colours, and the PNG file it becomes."""
+"""How every figure looks: size, type, colours, the PNG file it becomes and the picture that stands on a page."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,12 +10,14 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
+
+from scenarios.figures.following import following
 
 WIDTH_IN = 6.0
 DOTS_PER_IN = 200  # twice the 100 that a page shows, for fine screens and print
 
+# Every colour here has one that stands for it in the dark: see `following`.
 INK, MUTED, RULE = "#1f2933", "#5f6b7a", "#e3e7eb"
 # Okabe and Ito's palette, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
@@ -52,11 +54,12 @@ _LOOK: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One drawn figure: a PNG file and the words that go with it.
+    """One drawn figure: a PNG file, the same picture for a page, and the words that go with it.
 
     Attributes:
         key: what it shows, also the name of the file; the report places it by this.
-        path: the PNG file.
+        path: the PNG file, light.
+        svg: the picture as SVG whose colours follow the page.
         alt: what a reader who cannot see it needs to know.
         caption: what the marks mean.
         width_px: width on the page, half the pixels of the file.
@@ -65,6 +68,7 @@ class Figure:
 
     key: str
     path: Path
+    svg: str
     alt: str
     caption: str
     width_px: int
@@ -100,12 +104,19 @@ def save(canvas: Canvas, folder: Path, key: str, *, alt: str, caption: str) -> F
     """
     path = folder / f"{key}.png"
     canvas.savefig(path, dpi=DOTS_PER_IN, format="png", metadata={"Software": None})
+    canvas.set_layout_engine("none")  # as it is laid out now: laid out anew it may come out otherwise
     vector = mpl.rcParams["savefig.format"]
     if vector in _UNDATED:
         canvas.savefig(path.with_suffix(f".{vector}"), format=vector, metadata=dict.fromkeys(_UNDATED[vector]))
     width, height = canvas.get_size_inches()
     return Figure(
-        key=key, path=path, alt=alt, caption=caption, width_px=round(100 * width), height_px=round(100 * height)
+        key=key,
+        path=path,
+        svg=following(canvas, key, alt),
+        alt=alt,
+        caption=caption,
+        width_px=round(100 * width),
+        height_px=round(100 * height),
     )
 
 
@@ -144,9 +155,3 @@ def hardware_colours(hardware: Sequence[str]) -> dict[str, str]:
         colours[kind] = known[0] if known else _OTHER_HARDWARE[spare % len(_OTHER_HARDWARE)]
         spare += not known
     return colours
-
-
-def paler(colour: str) -> tuple[float, float, float]:
-    """Return a colour mixed with white, for the lesser part of the same thing."""
-    red, green, blue = to_rgb(colour)
-    return (0.35 * red + 0.65, 0.35 * green + 0.65, 0.35 * blue + 0.65)

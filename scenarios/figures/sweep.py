@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
@@ -163,9 +165,9 @@ def _draw_heat_map(points: pd.DataFrame, pair: tuple[str, str], varied: Sequence
     grid = np.full((len(rows), len(columns)), np.nan)
     grid[row_at, column_at] = use
     canvas, axes = new_canvas(1.6 + 0.42 * len(rows))
-    axes.imshow(np.clip(grid, 0, 200), cmap="RdYlGn_r", vmin=0, vmax=200, aspect="auto", alpha=0.75)
+    axes.imshow(np.clip(grid, 0, 200), cmap=_PALE, vmin=0, vmax=200, aspect="auto")
     for r, c, value, status in zip(row_at, column_at, use, here["status"], strict=True):
-        axes.text(c, r, _cell(value, str(status)), ha="center", va="center", fontsize=8, color=INK)
+        axes.text(c, r, _cell(value, str(status)), ha="center", va="center", fontsize=8, color=_ON_PALE)
     axes.set_xticks(range(len(columns)), labels=columns)
     axes.set_yticks(range(len(rows)), labels=rows)
     axes.grid(visible=False)
@@ -176,6 +178,9 @@ def _draw_heat_map(points: pd.DataFrame, pair: tuple[str, str], varied: Sequence
     return save(canvas, folder, key, alt=alt, caption=_HEAT)
 
 
+# The cells are pale on every page, so what is written in them stays dark.
+_PALE = ListedColormap(0.25 + 0.75 * mpl.colormaps["RdYlGn_r"](np.linspace(0, 1, 256))[:, :3])
+_ON_PALE = "#1f2934"
 _HEAT = (
     "Each cell is a point: how much of the budget that is nearest to breaking it uses, in percent, and its verdict "
     "(✓ holds, ✗ violated, ? undecided). Above 100 the budget is broken; ∞ has no bound; other keys are at their base."
@@ -236,7 +241,8 @@ def _draw_front(points: pd.DataFrame, varied: Sequence[str], folder: Path) -> Fi
     axes.scatter(x[plain], 100 * y[plain], s=26, color=GREY, zorder=2)
     coloured = known & np.isfinite(energy)
     if coloured.any():
-        marks = axes.scatter(x[coloured], 100 * y[coloured], c=energy[coloured], cmap="viridis_r", s=26, zorder=3)
+        marks = axes.scatter(x[coloured], 100 * y[coloured], c=energy[coloured], cmap="viridis_r", s=30, zorder=3)
+        marks.set(edgecolors=MUTED, linewidths=0.6)  # the darkest and the palest are seen on any page
         canvas.colorbar(marks, ax=axes, label="energy, J per request", shrink=0.8)
     axes.scatter(x[front], 100 * y[front], s=90, facecolors="none", edgecolors=INK, linewidths=1.2, zorder=4)
     for i in np.flatnonzero(front)[:12]:

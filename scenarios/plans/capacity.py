@@ -6,7 +6,6 @@ was found violated. Between them the replications do not decide.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
@@ -15,20 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from calibration.whole_file import write_whole
 from scenarios.files.loading import Scenario, load
 from scenarios.files.schema import Poisson
 from scenarios.plans.questions import frozen
+from scenarios.story.answer import Answer
 from scenarios.sweeps.backends import Task
 from scenarios.sweeps.cache import Cache, digest
-from scenarios.sweeps.sweeping import Backend, Point, Sweep, collect, perform_sweep
+from scenarios.sweeps.question import Question, Tables
+from scenarios.sweeps.sweeping import Backend, Point, Sweep, collect
 from scenarios.sweeps.variations import Variation
 
 if TYPE_CHECKING:
-    from scenarios.figures import Vector
+    import pandas as pd
+
+    from scenarios.figures import Figure, Vector
     from twin.world import Engine
 
-__all__ = ["Capacity", "bracket", "find_capacity", "write_capacity"]
+__all__ = ["Capacity", "LoadSearch", "bracket", "find_capacity", "prepare_capacity"]
 
 Statuses = Callable[[Sequence[float]], Sequence[str]]
 """What becomes of some loads: holds, violated, undecided or infeasible."""
@@ -38,10 +40,30 @@ FEWEST = 30  # requests in a run, expected: with fewer a percentile says little
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSearch:
+    """A scenario whose load is to be found, checked: nothing in it can be wrong any more."""
+
+    scenario: str | Path
+    fixed: tuple[str, ...]  # the changes that keep the experts that the scenario keeps
+    base: Scenario
+    key: str
+    start: float
+    tolerance: float
+    engine: Engine
+
+    def point(self, at: float) -> Point:
+        """Return the scenario under a load."""
+        text = str(int(at)) if self.key == "users.count" else repr(float(at))
+        changed = load(self.scenario, [*self.fixed, f"{self.key}={text}"])
+        return Point(index=0, values=(text,), scenario=changed, digest=digest(changed, self.engine))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
     """The loads between which a budget breaks: `holds` is None when none holds, `breaks` when none breaks."""
 
     key: str
+    tolerance: float
     holds: float | None
     breaks: float | None
     sweep: Sweep  # every load that was tried, in order
@@ -52,70 +74,62 @@ class Capacity:
         return "users" if self.key == "users.count" else "requests/s"
 
     @property
-    def words(self) -> str:
-        """The answer in a sentence."""
-        if self.holds is None:
-            upper = "none is violated" if self.breaks is None else f"one is violated from {self.breaks:.4g} on"
-            return f"at no load down to {min(self.loads):.4g} {self.unit} was every budget found to hold; {upper}"
-        if self.breaks is None:
-            return f"every budget holds up to {self.holds:g} {self.unit}; none was seen to break"
-        return f"every budget holds up to {self.holds:.4g} {self.unit}; one is violated from {self.breaks:.4g} on"
+    def question(self) -> Question:
+        """How the sweep's tables become the answer and its picture."""
+        return Question(
+            name="capacity",
+            answered=self._answer,
+            drawn=self._draw,
+            settings={"tolerance": self.tolerance},
+        )
 
-    @property
-    def loads(self) -> list[float]:
-        """Every load that was tried, ascending."""
-        return [float(p.values[0]) for p in self.sweep.points]
+    def _answer(self, tables: Tables) -> Answer:
+        from scenarios.plans.capacity_answer import capacity_answer  # noqa: PLC0415 - loads pandas
+
+        return capacity_answer(self, tables)
+
+    def _draw(self, points: pd.DataFrame, folder: Path, vector: Vector | None) -> list[Figure]:
+        from scenarios.figures.questions import draw_capacity  # noqa: PLC0415 - drawing takes seconds to load
+
+        ends = {"holds": self.holds, "breaks": self.breaks}
+        return [draw_capacity(points, self.key, unit=self.unit, **ends, folder=folder, vector=vector)]
 
 
-def find_capacity(
-    scenario: str | Path,
-    changes: Sequence[str],
-    *,
-    tolerance: float,
-    engine: Engine,
-    cache: Cache,
-    backend: Backend,
-    console: Console,
-) -> Capacity:
-    """Return how much load the experts that the scenario keeps can take, each edge to a relative tolerance.
+def prepare_capacity(scenario: str | Path, changes: Sequence[str], *, tolerance: float, engine: Engine) -> LoadSearch:
+    """Return the search for how much load the experts that the scenario keeps can take.
 
-    Users are counted when the load is given per user, else requests per second. ValueError for a load from a file or
-    a scenario without budgets.
+    Users are counted when the load is given per user, else requests per second. ValueError for a tolerance that is
+    not above 0, a load from a file, and a scenario without budgets.
     """
     if not (isfinite(tolerance) and tolerance > 0):
         raise ValueError(f"--tolerance {tolerance}: must be above 0, for example 0.05")
     base, fixed = frozen(scenario, changes, engine=engine)
     key, start = _load_of(base)
+    return LoadSearch(
+        scenario=scenario, fixed=tuple(fixed), base=base, key=key, start=start, tolerance=tolerance, engine=engine
+    )
+
+
+def find_capacity(search: LoadSearch, *, cache: Cache, backend: Backend, console: Console) -> Capacity:
+    """Return the load at which a budget breaks, each edge to the search's relative tolerance."""
     found: dict[float, Point] = {}
+    key, base = search.key, search.base
 
     def statuses(loads: Sequence[float]) -> list[str]:
-        points = [_point(scenario, fixed, key, at, engine) for at in loads]
+        points = [search.point(at) for at in loads]
         found.update(zip(loads, points, strict=True))
         tasks = [
-            Task(digest=p.digest, where=f"{key}={at:g}", scenario=p.scenario, engine=engine)
+            Task(digest=p.digest, where=f"{key}={at:g}", scenario=p.scenario, engine=search.engine)
             for at, p in zip(loads, points, strict=True)
         ]
         results: Mapping[str, Mapping[str, Any]] = collect(tasks, cache=cache, backend=backend, console=console)
         return [results[p.digest]["status"] for p in points]
 
-    least = FEWEST * start / (_rate(base) * base.file.duration_s)
+    least = FEWEST * search.start / (_rate(base) * base.file.duration_s)
     whole = key == "users.count"
-    holds, breaks = bracket(statuses, start, tolerance=tolerance, whole=whole, least=least)
-    return Capacity(key=key, holds=holds, breaks=breaks, sweep=_sweep(base, key, found, engine))
-
-
-def write_capacity(found: Capacity, out: Path, *, cache: Cache, console: Console, vector: Vector | None = None) -> None:
-    """Write the tables of every load tried, as those of a sweep, and the picture and the answer beside them."""
-    import pandas as pd  # noqa: PLC0415 - as are tables and drawing, which take seconds to load
-
-    from scenarios.figures.questions import draw_capacity  # noqa: PLC0415
-
-    perform_sweep(found.sweep, out, cache=cache, backend=Backend(), pictures=None, console=console)
-    points = pd.read_parquet(out / "points.parquet")
-    ends = {"holds": found.holds, "breaks": found.breaks}
-    draw_capacity(points, found.key, unit=found.unit, **ends, folder=out / "figures", vector=vector)
-    answer = {"key": found.key, "unit": found.unit, "holds": found.holds, "breaks": found.breaks, "words": found.words}
-    write_whole(out / "capacity.json", (json.dumps(answer, indent=2) + "\n").encode())
+    holds, breaks = bracket(statuses, search.start, tolerance=search.tolerance, whole=whole, least=least)
+    sweep = _sweep(base, key, found, search.engine)
+    return Capacity(key=key, tolerance=search.tolerance, holds=holds, breaks=breaks, sweep=sweep)
 
 
 def bracket(
@@ -207,12 +221,6 @@ def _rate(base: Scenario) -> float:
     if isinstance(arrivals, Poisson) and arrivals.requests_per_s_per_user is not None:
         return arrivals.requests_per_s_per_user * base.file.users.count
     return getattr(arrivals, "requests_per_s", None) or 1.0
-
-
-def _point(scenario: str | Path, fixed: Sequence[str], key: str, at: float, engine: Engine) -> Point:
-    text = str(int(at)) if key == "users.count" else repr(float(at))
-    changed = load(scenario, [*fixed, f"{key}={text}"])
-    return Point(index=0, values=(text,), scenario=changed, digest=digest(changed, engine))
 
 
 def _sweep(base: Scenario, key: str, found: Mapping[float, Point], engine: Engine) -> Sweep:

@@ -5,7 +5,7 @@ A variant is a whole scenario, so its results are cached, paired and written lik
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,10 @@ from scenarios.sweeps.sweeping import Point, Sweep
 from scenarios.sweeps.variations import Variation, literal
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from scenarios.runs.replicating import Assembly
     from twin.world import Engine
 
-__all__ = ["VARIANT", "fixed_subset", "frozen", "price", "relaxed", "scaled_load", "variants", "versus", "what_ifs"]
+__all__ = ["VARIANT", "fixed_subset", "frozen", "quoted", "scaled_load", "variants", "versus", "what_ifs"]
 
 VARIANT = "variant"
 
@@ -75,55 +73,9 @@ def what_ifs(scenario: str | Path, changes: Sequence[str], *, engine: Engine) ->
     return variants(named, engine)
 
 
-def relaxed(scenario: str | Path, changes: Sequence[str], *, by: float, engine: Engine) -> Sweep:
-    """Return a scenario beside itself with each budget looser by a share, the subset chosen anew for each.
-
-    What a budget buys is the paired difference in accuracy; where the subset stays the same it does not bind the
-    choice. ValueError for a scenario without budgets, and for a subset that is named: then budgets choose nothing.
-    """
-    base = load(scenario, changes)
-    budgets = base.file.budgets
-    if not 0 < by <= 10:
-        raise ValueError(f"--by {by}: must be above 0 and at most 10, for example 0.05 for 5 % more")
-    if base.file.router.subset != "auto":
-        raise ValueError(f'{base.source}: router.subset is named, so no budget chooses it; write subset = "auto"')
-    delays = budgets.delay_by_category_s()
-    looser = {f"delay {label}": _delays({**delays, label: at * (1 + by)}) for label, at in delays.items()}
-    if len(delays) > 1:
-        looser = {"every delay": _delays({label: at * (1 + by) for label, at in delays.items()}), **looser}
-    if budgets.energy_j_per_request is not None:
-        looser["energy"] = f"budgets.energy_j_per_request={budgets.energy_j_per_request * (1 + by)!r}"
-    if not looser:
-        raise ValueError(f"{base.source}: there is no budget to relax; give budgets.delay_s or energy_j_per_request")
-    named = [(f"{name} +{by:.3g}", load(scenario, [*changes, change])) for name, change in looser.items()]
-    return variants([("as it is", base), *named], engine)
-
-
-def price(sweep: Sweep, table: pd.DataFrame, point: int) -> str:
-    """Return in words what one more joule or second of a looser budget buys; nothing where no difference is known.
-
-    `table` is the sweep's own; the difference in accuracy is paired, in points of a hundred.
-    """
-    budgets = [sweep.points[i].scenario.file.budgets for i in (0, point)]
-    one, other = (b.energy_j_per_request or 0.0 for b in budgets)
-    more, unit = other - one, "J"
-    if more == 0:
-        delays = [b.delay_by_category_s() for b in budgets]
-        more, unit = max((delays[1][c] - at for c, at in delays[0].items()), default=0.0), "s"
-    rows = table[(table["point"] == point) & (table["metric"] == "accuracy") & (table["category"] == "all")]
-    if rows.empty or more == 0 or rows["difference"].isna().all():
-        return ""
-    gain, low, high = (100 * float(rows[c].iloc[0]) for c in ("difference", "difference_low", "difference_high"))
-    return f"; {gain:+.2g} points ({low:.2g} to {high:.2g}) for {more:.4g} {unit} more, {gain / more:+.2g} per {unit}"
-
-
-def _delays(delay_s: Mapping[str, float]) -> str:
-    return f"budgets.delay_s={{{', '.join(f'{_quoted(label)} = {at!r}' for label, at in delay_s.items())}}}"
-
-
 def fixed_subset(names: Sequence[str]) -> str:
     """Return the change that keeps exactly these experts."""
-    return f"router.subset=[{', '.join(_quoted(name) for name in names)}]"
+    return f"router.subset=[{', '.join(quoted(name) for name in names)}]"
 
 
 def scaled_load(scenario: Scenario, factor: float) -> str:
@@ -167,5 +119,6 @@ def _longer_prompts(assembly: Assembly) -> str:
     return f"load.prompt_prefix_tokens={round(2 * arrivals.prompt_prefix_tokens + mean)}"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as TOML has it."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

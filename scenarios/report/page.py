@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable
 from importlib.resources import files
@@ -14,6 +13,7 @@ from markupsafe import Markup
 
 from calibration.whole_file import write_whole
 from scenarios.figures import Figure
+from scenarios.figures.following import dark_rules
 from scenarios.report.charts import Charts
 from scenarios.report.sentences import status_word
 from scenarios.story import numbers
@@ -40,12 +40,10 @@ def render_page(template: str, *, figures: Iterable[Figure], charts: Charts | No
         lstrip_blocks=True,
         loader=FunctionLoader(_resource),
     )
-    environment.filters.update(
-        count=numbers.count, duration=numbers.duration, number=numbers.number, data_uri=_data_uri
-    )
+    environment.filters.update(count=numbers.count, duration=numbers.duration, number=numbers.number, drawing=_drawing)
     environment.globals.update(status_word=status_word, bound=numbers.bound, known=numbers.known, value=_value)
     return environment.get_template(template).render(
-        style=Markup(_resource("report.css")),  # noqa: S704 - our own file, not a planner's text
+        style=Markup(_resource("report.css").replace("/* figures */", dark_rules())),  # noqa: S704 - our own file
         figures={figure.key: figure for figure in figures},
         **_scripts(charts or {}),
         **told,
@@ -79,5 +77,5 @@ def _resource(name: str) -> str:
     return files("scenarios.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _data_uri(figure: Figure) -> str:
-    return f"data:image/png;base64,{base64.b64encode(figure.path.read_bytes()).decode('ascii')}"
+def _drawing(figure: Figure) -> Markup:
+    return Markup(figure.svg)  # noqa: S704 - drawn here, its words escaped

@@ -84,17 +84,14 @@ def _figure(row: Mapping[object, float] | None, unit: str, *, sign: bool) -> Cel
     value, low, high = row["value"], row["low"], row["high"]
     if math.isinf(value):
         return Cell(text="∞", why="at times too many requests are unanswered", style="number")
-    plus = "+" if sign and value > 0 else ""
-    text = f"{plus}{percent(value)}" if unit == "share" else f"{plus}{quantity(value, unit)}"
+    points = sign and unit == "share"  # a difference of shares is in points: 10 % to 11 % is 1 point, and 10 % more
+    scale, unit = (100.0, "points") if points else (1.0, unit)
+    text = f"{'+' if sign and value > 0 else ''}{quantity(scale * value, unit)}"
     if math.isnan(low) or low == high:
         return Cell(text=text, style="number")
-    high = min(high, 1.0) if unit == "share" and not sign else high  # a share is at most one, whatever t says
-    between = f"{_end(low, unit)} to {_end(high, unit)}" if sign else interval(low, high, unit)
-    return Cell(text=text, below=between, style="number")
-
-
-def _end(value: float, unit: str) -> str:
-    return percent(value) if unit == "share" else number(value)
+    high = min(high, 1.0) if unit == "share" else high  # a share is at most one, whatever t says
+    ends = f"{number(scale * low)} to {number(scale * high)}"
+    return Cell(text=text, below=ends if sign else interval(low, high, unit), style="number")
 
 
 def _times(stories: Mapping[str, Story]) -> str:
@@ -155,7 +152,7 @@ def _device(table: pd.DataFrame, device: str) -> Cell:
     if device not in table.index:
         return Cell(text=DASH, why="off", style="number")
     cell = known(float(table["all_j"].to_dict()[device]), "J", "not known")
-    return Cell(text=cell.text, why=cell.why, below=str(table["energy"].to_dict()[device]), style="number")
+    return Cell(text=cell.text, why=cell.why, below=str(table["energy"].to_dict()[device] or ""), style="number")
 
 
 def settings(comparison: Comparison) -> Table:

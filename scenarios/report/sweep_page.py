@@ -14,6 +14,7 @@ from scenarios.report.charts import sweep_charts
 from scenarios.report.page import render_page, write_page
 from scenarios.report.sentences import status_word
 from scenarios.report.tables import Table
+from scenarios.story.answer import Answer
 from scenarios.story.numbers import DASH, Cell, interval, missing, number, percent, quantity
 
 __all__ = ["write_sweep_page"]
@@ -30,9 +31,10 @@ def write_sweep_page(
     name: str,
     description: str,
     keys: Sequence[str],
+    answer: Answer | None = None,
     interactive: bool = False,
 ) -> None:
-    """Write the page of a sweep to `path` in one step, from its tables `points` and `sweep`."""
+    """Write the page of a sweep to `path` in one step, from its tables `points` and `sweep`; its answer heads it."""
     counts = points["status"].value_counts()
     told = [f"{counts[s]} {_words(str(s)).lower()}" for s in counts.index]
     page = render_page(
@@ -43,9 +45,9 @@ def write_sweep_page(
         name=name,
         description=description,
         keys=list(keys),
+        answer=answer,
         headline=f"{len(points)} points: {', '.join(told)}",
         tables={"points": _points(points, keys), "differences": _differences(points, metrics, keys)},
-        reasons=list(dict.fromkeys(points.loc[points["status"] == "infeasible", "reason"])),
     )
     write_page(page, path)
 
@@ -56,7 +58,7 @@ def _words(status: str) -> str:
 
 def _points(points: pd.DataFrame, keys: Sequence[str]) -> Table:
     """Return every point: the table of all the figures."""
-    front = pareto_front(points)
+    front, named = pareto_front(points), list(keys) == ["variant"]
     rows = []
     for row, best in zip(points.to_dict("records"), front, strict=True):
         figures = (
@@ -64,7 +66,10 @@ def _points(points: pd.DataFrame, keys: Sequence[str]) -> Table:
             _figure(row, "delay_s", "s", used="delay"),
             _figure(row, "energy_j_per_request", "J", used="energy"),
         )
-        mark = Cell(text=_words(row["status"]), below="beaten by no other point" if best else "")
+        front_words = "beaten by no other point" if best and not named else ""
+        mark = Cell(
+            text=_words(row["status"]), below="; ".join(w for w in (row["reason"], front_words) if w), style="prose"
+        )
         rows.append((*(Cell(text=str(row[key])) for key in keys), mark, *figures))
     statistic = points["delay_statistic"].iloc[0]
     columns = (*keys, "Verdict", "Accuracy", f"Delay {statistic}", "Energy per request")

@@ -220,7 +220,7 @@ def _warnings(result: Result) -> list[str]:
         warnings.append(f"The energy budget is undecided: {gap}.")
     for name, growth in result.evidence.unstable.items():
         warnings.append(
-            f"{name} cannot keep up: its backlog grows by {growth:.0%} of its load, for as long as load comes."
+            f"{name} cannot keep up: its backlog grows by {100 * growth:.0f} % of its load, for as long as load comes."
         )
     if not assembly.draws_inputs and any(is_uncertain(e.profile) for e in assembly.experts):
         warnings.append("The errors of the profiles are not in the verdicts' intervals.")

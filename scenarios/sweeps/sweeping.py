@@ -25,6 +25,8 @@ from scenarios.runs.folder import check_writable
 from scenarios.steps import step
 from scenarios.sweeps.backends import Task, measured_here, measured_on_dask
 from scenarios.sweeps.cache import Cache, digest
+from scenarios.sweeps.question import ANSWER, Question
+from scenarios.sweeps.question import PAGE as ANSWER_PAGE
 from scenarios.sweeps.variations import Variation, grid, read_variations, variations_of
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ log = logging.getLogger(__name__)
 
 TABLES = ("sweep", "points", "replications", "verdicts")
 PAGE = "sweep.html"
-_WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", "capacity.json", PAGE, "figures", "cache"}
+_PAGES = {PAGE, ANSWER_PAGE, ANSWER, "capacity.json"}  # the last of earlier versions
+_WRITTEN = {*(f"{name}.parquet" for name in TABLES), "sweep.json", *_PAGES, "figures", "cache"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +130,21 @@ def sweep_over(base: Scenario, variations: tuple[Variation, ...], *, engine: Eng
 
 
 def perform_sweep(
-    sweep: Sweep, out: Path, *, cache: Cache, backend: Backend, pictures: Pictures | None, console: Console
+    sweep: Sweep,
+    out: Path,
+    *,
+    cache: Cache,
+    backend: Backend,
+    pictures: Pictures | None,
+    console: Console,
+    question: Question | None = None,
 ) -> None:
     """Measure what the cache does not hold and write tables, and pictures if wanted, to `out`.
 
-    `out`/sweep.json is written last: without it a sweep is not complete. A complete one is left as it is.
+    With a question its answer heads the page. `out`/sweep.json is written last: without it a sweep is not complete. A
+    complete one is left as it is.
     """
-    record = _record(sweep, pictures)
+    record = _record(sweep, pictures, question)
     if _complete(record, out):
         return
     check_writable(cache.folder, option="--cache")
@@ -141,7 +152,7 @@ def perform_sweep(
     out.mkdir(parents=True, exist_ok=True)
     (out / "sweep.json").unlink(missing_ok=True)
     with step(console, "writing tables and figures"):
-        _write(sweep, ordered, out, pictures)
+        _write(sweep, ordered, out, pictures, question)
     write_whole(out / "sweep.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
@@ -151,27 +162,42 @@ def measured(sweep: Sweep, *, cache: Cache | None, backend: Backend, console: Co
     return [results[p.digest] for p in sweep.points]
 
 
-def _write(sweep: Sweep, results: Sequence[Mapping[str, Any]], out: Path, pictures: Pictures | None) -> None:
+def _write(
+    sweep: Sweep,
+    results: Sequence[Mapping[str, Any]],
+    out: Path,
+    pictures: Pictures | None,
+    question: Question | None,
+) -> None:
     # The libraries of tables and drawing take seconds to load: only a sweep that writes pays for them.
     from scenarios.sweeps.tables import tabulate_sweep, written  # noqa: PLC0415
 
     tables = tabulate_sweep(sweep, results)
     for name in TABLES:
         write_whole(out / f"{name}.parquet", written(tables[name]))
+    for name in _PAGES:
+        (out / name).unlink(missing_ok=True)  # what an earlier question left says nothing of these tables
+    answer = None if question is None else question.answered(tables)
+    if answer is not None:
+        write_whole(out / ANSWER, (json.dumps(answer.plain(), indent=2, ensure_ascii=False) + "\n").encode())
     if pictures is not None:
         from scenarios.figures.sweep import draw_sweep  # noqa: PLC0415
         from scenarios.report.sweep_page import write_sweep_page  # noqa: PLC0415
 
-        points, varied = tables["points"], sweep.keys
-        drawn = draw_sweep(points, varied, out / "figures", vector=pictures.vector)
+        points, varied, folder = tables["points"], sweep.keys, out / "figures"
+        if question is None or question.drawn is None:
+            drawn = draw_sweep(points, varied, folder, vector=pictures.vector)
+        else:
+            drawn = question.drawn(points, folder, pictures.vector)
         write_sweep_page(
             points,
             tables["sweep"],
             drawn,
-            out / PAGE,
+            out / (PAGE if answer is None else ANSWER_PAGE),
             name=sweep.base.file.name,
             description=sweep.base.file.description,
             keys=varied,
+            answer=answer,
             interactive=pictures.interactive,
         )
 
@@ -230,14 +256,17 @@ def _complete(record: Mapping[str, Any], out: Path) -> bool:
     return bool(found == record) and all((out / name).exists() for name in files)
 
 
-def _record(sweep: Sweep, pictures: Pictures | None) -> dict[str, Any]:
+def _record(sweep: Sweep, pictures: Pictures | None, question: Question | None) -> dict[str, Any]:
     drawn = {} if pictures is None else {"interactive": pictures.interactive, "vector": pictures.vector}
+    asked = {} if question is None else {"question": {"name": question.name, **question.settings}}
+    page = [PAGE] if question is None else [ANSWER_PAGE, ANSWER]
     return {
+        **asked,
         "scenario": sweep.base.file.name,
         "varied": {v.key: list(v.values) for v in sweep.variations},
         "points": len(sweep.points),
         "base": dict(zip(sweep.keys, sweep.points[0].values, strict=True)),
-        "files": [*(f"{name}.parquet" for name in TABLES), *(["figures", PAGE] if drawn else [])],
+        "files": [*(f"{name}.parquet" for name in TABLES), *(["figures", *page] if drawn else [])],
         "drawn": drawn,
         "digest": sweep.digest,
     }

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from scenarios.sweeps.point import ALL, value_of
 from scenarios.sweeps.sweeping import Point, Sweep
 from scenarios.verdicts.pairing import paired
-from scenarios.verdicts.verdict import Estimate, estimate
+from scenarios.verdicts.verdict import Estimate, estimate, reason
 
 __all__ = ["tabulate_sweep", "written"]
 
@@ -80,7 +80,7 @@ def _values(result: Result) -> dict[tuple[str, str], list[float]]:
 
 
 def _metric_rows(mark: dict[str, Any], result: Result, base: Result) -> Iterator[dict[str, Any]]:
-    head = {**mark, "status": result["status"], "reason": result["reason"]}
+    head = {**mark, "status": result["status"], "reason": _reason(result)}
     values, of_base = _values(result), _values(base)
     if not values:
         yield {**head, "category": None, "metric": None, "n": 0, **dict.fromkeys(_NUMBERS)}
@@ -115,6 +115,12 @@ def _verdict_rows(mark: dict[str, Any], result: Result) -> Iterator[dict[str, An
         yield {**mark, **words, **{name: _number(verdict[name]) for name in numbers}}
 
 
+def _reason(result: Result) -> str:
+    """Return why a point is infeasible, or which budgets keep it from holding, and why."""
+    judged = ((v["label"], v["status"], v["note"]) for v in result["verdicts"])
+    return str(result["reason"]) or reason(str(result["status"]), judged)
+
+
 def _number(plain: Any) -> float | None:
     return None if plain is None else value_of(plain)
 
@@ -129,7 +135,7 @@ def _headline(point: Point, result: Result) -> dict[str, Any]:
     }
     row: dict[str, Any] = {
         "status": result["status"],
-        "reason": result["reason"],
+        "reason": _reason(result),
         "subset": "|".join(result["subset"]),
         "n_experts": len(result["subset"]),
         "replications": max((len(v) for v in values.values()), default=0),

@@ -111,7 +111,7 @@ def _if_stable(verdict: Verdict, statistic: str, group: pd.DataFrame, evidence: 
     spared = 0.0 if statistic == "mean" else 1 - int(statistic[1:]) / 100
     if share <= spared:
         return verdict
-    names = ", ".join(f"{name} ({growth:.0%} of its load)" for name, growth in evidence.unstable.items())
+    names = ", ".join(f"{name} ({100 * growth:.0f} % of its load)" for name, growth in evidence.unstable.items())
     note = f"unstable: a backlog grows as long as load comes, at {names}"
     return replace(verdict, status="violated", estimate=None, low=None, high=None, chance=None, inputs=None, note=note)
 

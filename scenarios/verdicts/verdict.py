@@ -8,7 +8,7 @@ narrows that. Both are at one level, which `look_level` lowers when several budg
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
@@ -26,6 +26,7 @@ __all__ = [
     "judge",
     "look_level",
     "overall",
+    "reason",
     "verdict_table",
 ]
 
@@ -175,16 +176,81 @@ def _status(found: Estimate, budget: float) -> tuple[Status, str]:
     infinite = math.isinf(found.value)
     if found.low > budget:
         return "violated", _UNANSWERED if infinite else ""
-    return "undecided", _UNANSWERED if infinite else _why_undecided(found)
+    return "undecided", _UNANSWERED if infinite else _why_undecided(found, budget)
 
 
 _UNANSWERED = "in some replications more requests stay unanswered than the percentile leaves out"
 
 
-def _why_undecided(found: Estimate) -> str:
-    if found.inputs is not None and found.inputs > (found.chance or 0.0):
+def _why_undecided(found: Estimate, budget: float) -> str:
+    """Return what would decide: better profiles, or about how many replications, were the estimate to stay.
+
+    Chance narrows as 1/√n, the errors of the profiles do not: n' = n chance² / (gap² − inputs²).
+    """
+    gap, inputs = abs(budget - (found.value or 0.0)), found.inputs or 0.0
+    if inputs >= gap:
         return "the errors of the profiles reach the budget: measure them better"
-    return "the interval contains the budget: more replications would narrow it"
+    ratio = (found.chance or 0.0) ** 2 / (gap**2 - inputs**2)
+    start = f"the interval contains the budget after {found.n} replications"
+    if ratio > _AFFORDABLE:
+        return f"{start}; more than {_AFFORDABLE * found.n} would be needed to decide it"
+    return f"{start}{_ABOUT}{_round_up(max(ratio * found.n, found.n + 1))}{_WOULD}"
+
+
+_AFFORDABLE = 100  # times as many replications
+_ABOUT, _WOULD = "; about ", " would decide it, if the estimate stays"
+
+
+def _round_up(n: float) -> int:
+    """Return a whole number of two significant digits, not below n.
+
+    >>> _round_up(33.2), _round_up(131.0)
+    (34, 140)
+    """
+    unit = int(10 ** max(len(str(math.ceil(n))) - 2, 0))
+    return math.ceil(n / unit) * unit
+
+
+def reason(status: str, judged: Iterable[tuple[str, str, str]], *, notes: bool = True) -> str:
+    """Return which budgets give a scenario its status and why, from (label, status, note); '' where all hold.
+
+    >>> judged = [("delay p95, law", "undecided", "why"), ("delay p95, math", "undecided", "why")]
+    >>> judged += [("delay p95, other categories", "holds", ""), ("energy per request", "holds", "")]
+    >>> reason("undecided", judged), reason("undecided", judged, notes=False)
+    ('delay p95, law, math: why', 'delay p95, law, math')
+    >>> reason("holds", judged), reason("violated", [("energy per request", "violated", "")])
+    ('', 'energy per request')
+    """
+    if status not in {"undecided", "violated"}:
+        return ""
+    groups: dict[str, list[str]] = {}
+    needed: dict[str, int] = {}  # replications, by the note without them: what decides all decides each
+    labels = []
+    for label, found, note in judged:
+        labels.append(label)
+        if found == status:
+            start, about, n = (note if notes else "").removesuffix(_WOULD).partition(_ABOUT)
+            groups.setdefault(start, []).append(label)
+            if about:
+                needed[start] = max(needed.get(start, 0), int(n))
+    told = (
+        (_together(some, labels), f"{start}{_ABOUT}{needed[start]}{_WOULD}" if start in needed else start)
+        for start, some in groups.items()
+    )
+    return "; ".join(": ".join(part for part in pair if part) for pair in told)
+
+
+def _together(labels: Sequence[str], every: Sequence[str]) -> str:
+    """Return some of all labels in a row; what two neighbours begin with, and three delays that are all, said once."""
+    delays = [label for label in every if label.startswith("delay ")]
+    if len(delays) > 2 and set(delays) <= set(labels):
+        return ", ".join(["every delay budget", *(label for label in labels if label not in delays)])
+    told, before = [], ""
+    for label in labels:
+        head, comma, tail = label.rpartition(", ")
+        told.append(tail if comma and head == before else label)
+        before = head if comma else ""
+    return ", ".join(told)
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:

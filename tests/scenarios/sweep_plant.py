@@ -4,11 +4,12 @@ import json
 
 import typer
 
-from scenarios.commands.sweep import register
+from scenarios.commands import questions, sweep
 
 app = typer.Typer()
 app.callback()(lambda: None)  # with it a single command keeps its name
-register(app)
+for module in (sweep, questions):
+    module.register(app)
 
 SCENARIO = """
 name = "small"

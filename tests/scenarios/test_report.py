@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from story_sample import sample_story, verdicts
 
-from scenarios.figures import Figure, draw_figures
+from scenarios.figures import draw_figures
 from scenarios.report import write_report
 from scenarios.report.marks import WIDTH, marks
 from scenarios.report.run_page import render
@@ -139,14 +139,18 @@ def test_nothing_is_fetched_from_elsewhere(page):
     found = Page(page)
     assert "http://" not in page
     assert "https://" not in page
-    assert not re.search(r"url\(|@import", page)
+    assert not re.search(r"url\((?!#)|@import", page)  # a picture clips and hatches by parts of its own
     assert {"script", "iframe", "object"}.isdisjoint(tag for tag, _ in found.tags)
     for tag, attrs in found.tags:
         address = attrs.get("src") or attrs.get("href") or "#"
         assert address.startswith(("#", "data:")), (tag, address)
-    images = [attrs for tag, attrs in found.tags if tag == "img"]
-    assert len(images) == 7
-    assert all(attrs["src"].startswith("data:image/png;base64,") and attrs["alt"] for attrs in images)
+    pictures = [attrs for tag, attrs in found.tags if tag == "svg" and attrs.get("class") == "picture"]
+    assert len(pictures) == 7
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in pictures)
+    names = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
+    assert len(names) == len(set(names))  # no picture takes a part of another
+    used = re.findall(r'(?:href="#|url\(#)([^")]+)', page)
+    assert set(used) <= set(names)
 
 
 HOSTILE = "<script>alert(1)</script> \"x\" 'y' & </style><img src=x onerror=alert(2)>"
@@ -200,13 +204,19 @@ def test_a_thin_story_still_gives_a_page(changes):
     assert "What is not modelled" in words
 
 
-def test_a_report_appears_whole_or_not_at_all(story, tmp_path):
-    """When a figure cannot be read, the old report stays as it was and nothing half-written is left."""
-    lost = Figure(key="accuracy", path=tmp_path / "no.png", alt="words", caption="words", width_px=600, height_px=400)
+def test_a_report_appears_whole_or_not_at_all(story, tmp_path, monkeypatch):
+    """When it cannot be written to its end, the old report stays as it was and nothing half-written is left."""
     path = tmp_path / "report.html"
     path.write_text("old", encoding="utf-8")
-    with pytest.raises(FileNotFoundError):
-        write_report(story, [lost], path)
+
+    def full(self, content):
+        with self.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        write_report(story, [], path)
     assert path.read_text(encoding="utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["report.html"]
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,10 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from scenarios.cli import app
+from scenarios.report.side_by_side import differences
 from scenarios.runs.result import run
 from scenarios.story.comparing import compare
+from scenarios.story.numbers import THIN
 from scenarios.story.reading import read_result
 from tests.scenarios.sweep_plant import write_small
 from twin.records.metrics import delay_percentile_s
@@ -40,7 +43,11 @@ def runs(tmp_path_factory):
 
 
 def words_of(page):
-    text = re.sub(r"<(style|script).*?</\1>", " ", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return words_in(page.read_text(encoding="utf-8"))
+
+
+def words_in(text):
+    text = re.sub(r"<(style|script).*?</\1>", " ", text, flags=re.DOTALL)
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", text)))
 
 
@@ -120,6 +127,24 @@ def test_differences_are_paired_replication_by_replication(runs):
     assert dict(zip(found.settings["key"], found.settings["slow"], strict=True)) == {"experts[a].max_batch": "1"}
 
 
+def test_a_difference_of_shares_is_in_points(runs, tmp_path):
+    """On the page of several runs a difference of a share is 100 times it, in points; per cent would say a ratio."""
+    moe2("report", runs / "base", runs / "slow", "--out", tmp_path / "c")
+    stories = {n: read_result(runs / n) for n in ("base", "slow")}
+    found = compare(stories, {n: runs / n for n in stories})
+    share = found.differences["metric"].isin(["accuracy", "served_share"])
+    changed = found.differences.assign(value=0.012, low=0.01, high=0.014)
+    table = differences(replace(found, differences=changed))
+    cells = {row[0].text: row[1] for row in table.rows}
+    assert share.sum() == sum(words in cells for words in ("accuracy", "served")) >= 1
+    assert cells["served"].text.replace(THIN, " ") == "+1.20 points"
+    assert cells["served"].below == "1.00 to 1.40"
+    assert "%" not in cells["served"].text + cells["served"].below
+    page = (tmp_path / "c" / "comparison.html").read_text(encoding="utf-8")
+    shown = page[page.index('<p class="caption">Difference to base') :]
+    assert "%" not in words_in(shown[shown.index("<tbody>") : shown.index("</tbody>")])
+
+
 def test_a_result_read_back_is_the_one_that_was_written(runs):
     """Verdicts and tables of the folder are those of the run."""
     from scenarios.files.loading import load
@@ -192,7 +217,7 @@ def test_an_interactive_page_draws_itself_and_keeps_the_pictures(runs, tmp_path)
     pytest.importorskip("plotly")
     moe2("report", runs / "base", runs / "slow", "--out", tmp_path / "c", "--interactive")
     page = tmp_path / "c" / "comparison.html"
-    assert page.read_text(encoding="utf-8").count('<img src="data:image/png') == 3
+    assert page.read_text(encoding="utf-8").count('<svg class="picture"') == 3
     shown = drawn(page, tmp_path / "browser")
     assert shown.count('class="main-svg"') >= 1
     assert re.search(r'class="chart[^"]*drawn"', shown)
