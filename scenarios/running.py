@@ -20,7 +20,10 @@ from scenarios.steps import step
 from twin.records.tables import write_tables
 from twin.world import Engine
 
-__all__ = ["Plan", "perform", "prepare", "resolved", "write_result"]
+__all__ = ["JOURNAL", "Plan", "perform", "prepare", "resolved", "write_result"]
+
+JOURNAL = "journal.jsonl"
+"""The file in a recording's folder that a run's does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,11 @@ class Plan:
 def prepare(scenario: Scenario, out: Path, *, engine: Engine = "compiled") -> Plan:
     """Return the scenario ready to perform; ValueError for anything wrong with its files or with `out`."""
     check_replaceable(out)
+    if (out / JOURNAL).exists():
+        raise ValueError(f"--out {out}: a recording is there, which nothing makes again; name another folder")
+    load = scenario.file.load
+    if load.process == "recorded" and (scenario.folder / load.path).resolve() == out.resolve():
+        raise ValueError(f"--out {out}: it is the run that is played again; name another folder")
     assembly = assemble(scenario, engine=engine)
     return Plan(assembly=assembly, loads=draw(assembly), out=out)
 

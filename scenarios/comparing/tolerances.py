@@ -101,7 +101,8 @@ def _of_scope(path: Path, scope: str, data: Mapping[str, Any], allowed: Sequence
 
 def _limit(path: Path, name: str, found: Any) -> float:
     if isinstance(found, bool) or not isinstance(found, (int, float)) or not (isfinite(found) and found >= 0):
-        raise ValueError(f"{path}: key {name} = {found!r}: should be a number of at least 0 (0.05: 5 %)")
+        of = "2: two of them" if name in COUNTS else "0.05: 5 %"
+        raise ValueError(f"{path}: key {name} = {found!r}: should be a number of at least 0 ({of})")
     return float(found)
 
 

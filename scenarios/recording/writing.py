@@ -15,7 +15,7 @@ from scenarios.recording.metering import energy_gap
 from scenarios.recording.playing import LATE_S
 from scenarios.recording.recording import Recording, journal_of
 from scenarios.recording.tabulating import sends, tables_of
-from scenarios.running import write_result
+from scenarios.running import JOURNAL, write_result
 from scenarios.runs.folder import whole_folder
 from scenarios.runs.result import Result
 from scenarios.story.stolen import stolen_words
@@ -27,7 +27,6 @@ from twin.records.tables import joined
 
 __all__ = ["MOST_LATE", "lateness", "result_of", "write_recording"]
 
-JOURNAL = "journal.jsonl"
 MOST_LATE = 0.01
 """Share of sends that may be late before a recording is flagged."""
 

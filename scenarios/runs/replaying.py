@@ -106,6 +106,11 @@ def read_replay(path: Path, *, experts: Sequence[str], devices: Sequence[str], d
 
 
 def _read(path: Path) -> Tables:
+    if path.is_file():
+        raise ValueError(
+            f"{path}: is a file, and a recorded run is a folder, of `moe2 record`, `moe2 run` or `moe2 import` (which "
+            "makes one of a result of vLLM's `bench serve`)"
+        )
     try:
         tables = read_tables(path)
     except (OSError, ValueError) as error:

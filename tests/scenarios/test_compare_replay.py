@@ -123,13 +123,29 @@ def test_records_that_do_not_fit_are_refused(hand, tmp_path):  # noqa: F811
     recorded.requests["arrived_s"] = 70.0
     (tmp_path / "late").mkdir()
     write_tables(recorded, tmp_path / "late")
+    (tmp_path / "vllm.json").write_text("{}")
     for folder, told in (
         ("late", "not before duration_s = 60; raise it"),
         ("none", "cannot be read as a recorded run"),
+        ("vllm.json", "is a file, and a recorded run is a folder, of `moe2 record`, `moe2 run` or `moe2 import`"),
     ):
         found = moe2("run", hand, "--trace", tmp_path / folder, "--out", tmp_path / "two", "--no-report")
         assert found.exit_code == 2
         assert told in " ".join(found.output.split())
+
+
+def test_a_replay_does_not_take_the_place_of_what_it_plays(hand, tmp_path):  # noqa: F811
+    """The run that is played again stays, and so does any recording: neither is replaced by a simulation."""
+    moe2("run", hand, "--out", tmp_path / "one", "--no-report")
+    before = bytes_of(tmp_path / "one")
+    found = moe2("run", hand, "--out", tmp_path / "one", "--trace", tmp_path / "one", "--no-report")
+    assert found.exit_code == 2
+    assert "is the run that is played again; name another folder" in found.output
+    (tmp_path / "one" / "journal.jsonl").write_text("{}")  # as `moe2 record` leaves it
+    found = moe2("run", hand, "--out", tmp_path / "one", "--no-report")
+    assert found.exit_code == 2
+    assert "a recording is there, which nothing makes again" in found.output
+    assert bytes_of(tmp_path / "one") == before
 
 
 BENCH = {
