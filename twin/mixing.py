@@ -6,17 +6,23 @@ from numpy.typing import NDArray
 from twin.compiling import compiled, inlined
 
 
-@compiled
 def chosen(keys: NDArray[np.uint64], words: NDArray[np.uint64], choices: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one of the choices for each key (n,), by a hash of the key and the words alone."""
     found = np.empty(len(keys))
+    _choose(keys, words, choices, found)
+    return found
+
+
+@compiled
+def _choose(
+    keys: NDArray[np.uint64], words: NDArray[np.uint64], choices: NDArray[np.float64], found: NDArray[np.float64]
+) -> None:
     for i in range(len(keys)):
         mixed = _mixed(keys[i])
         for word in words:
             mixed = _mixed(mixed ^ word)
         share = float(mixed >> np.uint64(11)) * 2.0**-53  # uniform on [0, 1)
         found[i] = choices[int(share * len(choices))]
-    return found
 
 
 @inlined

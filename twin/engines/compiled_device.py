@@ -1,6 +1,6 @@
 """A device of the `compiled` engine: `servers/device.py` with compiled servers, advanced from event to event."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, nan
 
 import numpy as np
@@ -25,11 +25,18 @@ class CompiledServer:
         self.state = state_of(self.settings)
         self.slots = slots_of(self.settings, len(queue) if n_legs is None else n_legs)
         self.now = self.state[0]  # a view
+        self._advance: Callable[..., float] | None = None  # with the arrays that the server has
         self.n_settled = 0  # legs at the front that an earlier crash has settled
 
     def advance(self, until_s: float, halt_s: float) -> float:
         """See `kernel.advance`."""
-        return advance(self.settings, self.state, self.slots, self.queue, until_s, halt_s)
+        if self._advance is None:
+            self._advance = advance.bound(self.settings, self.state, self.slots, self.queue)
+        return self._advance(until_s, halt_s)
+
+    def expect(self, queue: NDArray[np.void]) -> None:
+        """Take another queue: the same legs and more."""
+        self.queue, self._advance = queue, None
 
     def take_turn(self, at_s: float) -> None:
         """Begin an iteration at a boundary, or stop when the run is over."""
@@ -45,7 +52,7 @@ class CompiledServer:
 
     def tune(self, *, mode: str | None, pace: float) -> None:
         """Take the costs of a power mode, iterations `pace` times as long; a new run begins."""
-        self.settings = settings_of(self.expert, self.stop_s, mode=mode, pace=pace)
+        self.settings, self._advance = settings_of(self.expert, self.stop_s, mode=mode, pace=pace), None
         self.now["run_on"] = False
 
     def lose(self, at_s: float) -> tuple[NDArray[np.intp], float]:

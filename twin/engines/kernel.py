@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from twin.compiling import compiled, inlined, uncounted
+from twin.compiling import compiled, inlined
 
 Record = Any  # of machine.SETTINGS, STATE, SLOT and LEG: compiled code reads their fields as attributes
 IDLE, BOUNDARY, PROMPT, RUN, STOPPED = range(5)
@@ -31,7 +31,7 @@ def advance(
     Iterations that end at `until_s` or later stay under way, so that what happens there comes before their end. At the
     first boundary at or after `halt_s`, and before `until_s`, the server halts and its instant is returned.
     """
-    p, s, slots, queue = settings[0], state[0], uncounted(slots), uncounted(queue)
+    p, s = settings[0], state[0]
     while s.phase != STOPPED:
         if s.phase == IDLE:
             arrived_s = queue[s.next].arrived_s if s.next < len(queue) else inf
@@ -60,7 +60,7 @@ def advance(
 @compiled
 def begin(settings: NDArray[Record], state: NDArray[Record], slots: NDArray[Record], queue: NDArray[Record]) -> None:
     """Begin an iteration at the boundary at which the server is, if there is one to run."""
-    _decide(settings[0], state[0], uncounted(slots), uncounted(queue))
+    _decide(settings[0], state[0], slots, queue)
 
 
 @compiled
@@ -68,7 +68,7 @@ def cut(
     settings: NDArray[Record], state: NDArray[Record], slots: NDArray[Record], queue: NDArray[Record], at_s: float
 ) -> float:
     """End the iteration under way at `at_s`, before its end; return the joules that it took and no leg was given."""
-    p, s, slots, queue = settings[0], state[0], uncounted(slots), uncounted(queue)
+    p, s = settings[0], state[0]
     spent_j = 0.0
     if s.phase == PROMPT:
         share = (at_s - s.now_s) / (s.end_s - s.now_s)

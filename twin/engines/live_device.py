@@ -80,7 +80,7 @@ class LiveServer:
         legs[i] = leg
         ends, lengths = (nan, nan, nan, 0.0, 0.0), (leg.prompt_tokens, leg.output_tokens, 0, 0)
         self.rows[i] = (leg.arrived_s, leg.prefill_factor, leg.decode_factor, *ends, *lengths, -1, 0, 0)
-        self.server.queue = self.rows[: n + 1]
+        self.server.expect(self.rows[: n + 1])
 
 
 class LiveDevice:

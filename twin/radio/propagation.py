@@ -79,7 +79,9 @@ def path_loss_db(channel: Channel, distance_m: Floats, *, line_of_sight: bool) -
     [104.64]
     """
     air = air_of(channel, np.zeros(1), np.zeros(1), key=0)
-    return _path_losses_db(air, np.asarray(distance_m, dtype=np.float64), line_of_sight)
+    out = np.empty(len(distance_m))
+    _path_losses_db(air, np.asarray(distance_m, dtype=np.float64), line_of_sight, out)
+    return out
 
 
 def los_probability(distance_m: float) -> float:
@@ -105,12 +107,16 @@ def efficiency(sinr_db: Floats, *, share: float, cap_bps_per_hz: float, min_sinr
 
 def losses_db(air: Air, x_m: Floats, y_m: Floats, site: NDArray[np.int64]) -> Floats:
     """Return the loss in dB, shadowing included, between each place (n,) and the site named beside it (n,)."""
-    return _losses_db(air, x_m, y_m, site)
+    out = np.empty(len(x_m))
+    _losses_db(air, x_m, y_m, site, out)
+    return out
 
 
 def heard_dbm(air: Air, x_m: Floats, y_m: Floats, sites: NDArray[np.int16]) -> Floats:
     """Return what is heard at each place (n,) of the sites listed for it (n, m), in dBm."""
-    return _heard_dbm(air, x_m, y_m, sites)
+    out = np.empty(sites.shape)
+    _heard_dbm(air, x_m, y_m, sites, out)
+    return out
 
 
 @cache
@@ -182,26 +188,20 @@ def _loss_db(air: Air, x_m: float, y_m: float, site: int) -> float:
 
 
 @compiled
-def _path_losses_db(air: Air, distance_m: Floats, line_of_sight: bool) -> Floats:
-    out = np.empty(len(distance_m))
+def _path_losses_db(air: Air, distance_m: Floats, line_of_sight: bool, out: Floats) -> None:
     for i in range(len(out)):
         out[i] = _path_loss_db(air, distance_m[i], line_of_sight)
-    return out
 
 
 @compiled
-def _losses_db(air: Air, x_m: Floats, y_m: Floats, site: NDArray[np.int64]) -> Floats:
-    out = np.empty(len(x_m))
+def _losses_db(air: Air, x_m: Floats, y_m: Floats, site: NDArray[np.int64], out: Floats) -> None:
     for i in range(len(out)):
         out[i] = _loss_db(air, x_m[i], y_m[i], site[i])
-    return out
 
 
 @compiled
-def _heard_dbm(air: Air, x_m: Floats, y_m: Floats, sites: NDArray[np.int16]) -> Floats:
+def _heard_dbm(air: Air, x_m: Floats, y_m: Floats, sites: NDArray[np.int16], out: Floats) -> None:
     n, m = sites.shape
-    out = np.empty((n, m))
     for i in range(n):
         for j in range(m):
             out[i, j] = air.site_tx_dbm - _loss_db(air, x_m[i], y_m[i], int(sites[i, j]))
-    return out

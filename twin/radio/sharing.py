@@ -41,12 +41,20 @@ class Band:
                 each = zip(*(c[rows].tolist() for c in (sent_s, begins_s, alone_s)), strict=True)
                 ends_s[rows] = [shared_end_s(self._coming[i], self._ending[i], *transfer) for transfer in each]
             else:
-                coming, ending = _share(
-                    _pairs(self._coming[i]), np.sort(self._ending[i]), rows, sent_s, begins_s, alone_s, ends_s
-                )
-                self._coming[i] = sorted((begin_s, end_s) for begin_s, end_s in coming.tolist())
-                self._ending[i] = ending.tolist()
+                self._share(i, rows, sent_s, begins_s, alone_s, ends_s)
         return ends_s
+
+    def _share(  # noqa: PLR0917 - the columns of `ends_s`
+        self, i: int, rows: NDArray[np.intp], sent_s: Floats, begins_s: Floats, alone_s: Floats, ends_s: Floats
+    ) -> None:
+        """Put the transfers in these rows on the air of a site, and note their ends."""
+        pairs, ends = _pairs(self._coming[i]), np.sort(self._ending[i])
+        coming, ending = np.empty((len(pairs) + len(rows), 2)), np.empty(len(pairs) + len(ends) + len(rows))
+        bounds = np.empty(4, dtype=np.int64)
+        _share(pairs, ends, rows, sent_s, begins_s, alone_s, ends_s, coming, ending, bounds)
+        head, tail, first, last = bounds.tolist()
+        self._coming[i] = sorted((begin_s, end_s) for begin_s, end_s in coming[head:tail].tolist())
+        self._ending[i] = ending[first:last].tolist()
 
 
 def shared_end_s(
@@ -78,32 +86,37 @@ def _by_site_and_time(site: NDArray[np.int64], sent_s: Floats) -> NDArray[np.int
 
 @compiled
 def _share(  # noqa: PLR0917 - compiled code takes columns one by one
-    pairs: Floats, ends: Floats, rows: NDArray[np.intp], sent_s: Floats, begins_s: Floats, alone_s: Floats, out: Floats
-) -> tuple[Floats, Floats]:
-    """Do what `shared_end_s` does for each of the rows: the same sets, kept in order, as nearly all come in order."""
-    n = len(pairs) + len(ends) + len(rows)
-    at_s, until_s, ending = np.empty(n), np.empty(n), np.empty(n)
-    head, tail, first, last = 0, len(pairs), 0, len(ends)  # coming[head:tail] by its beginnings, ending[first:last]
-    at_s[:tail], until_s[:tail], ending[:last] = pairs[:, 0], pairs[:, 1], ends
+    pairs: Floats, ends: Floats, rows: NDArray[np.intp], sent_s: Floats, begins_s: Floats, alone_s: Floats, out: Floats,
+    coming: Floats, ending: Floats, bounds: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Do what `shared_end_s` does for each of the rows: the same sets, kept in order, as nearly all come in order.
+
+    In the end these are coming[bounds[0]:bounds[1]], pairs of begin and end, and ending[bounds[2]:bounds[3]].
+    """
+    head, tail, first, last = 0, len(pairs), 0, len(ends)
+    for k in range(tail):
+        coming[k, 0], coming[k, 1] = pairs[k, 0], pairs[k, 1]
+    for k in range(last):
+        ending[k] = ends[k]
     for i in rows:
-        while head < tail and at_s[head] < sent_s[i] - TOGETHER_S:
+        while head < tail and coming[head, 0] < sent_s[i] - TOGETHER_S:
             k = last
-            while k > first and ending[k - 1] > until_s[head]:
+            while k > first and ending[k - 1] > coming[head, 1]:
                 ending[k] = ending[k - 1]
                 k -= 1
-            ending[k] = until_s[head]
+            ending[k] = coming[head, 1]
             last += 1
             head += 1
         while first < last and ending[first] <= sent_s[i]:
             first += 1
         out[i] = begins_s[i] + alone_s[i] * (last - first + 1)
         k = tail
-        while k > head and at_s[k - 1] > begins_s[i]:
-            at_s[k], until_s[k] = at_s[k - 1], until_s[k - 1]
+        while k > head and coming[k - 1, 0] > begins_s[i]:
+            coming[k, 0], coming[k, 1] = coming[k - 1, 0], coming[k - 1, 1]
             k -= 1
-        at_s[k], until_s[k] = begins_s[i], out[i]
+        coming[k, 0], coming[k, 1] = begins_s[i], out[i]
         tail += 1
-    return np.column_stack((at_s[head:tail], until_s[head:tail])), ending[first:last]
+    bounds[0], bounds[1], bounds[2], bounds[3] = head, tail, first, last
 
 
 def _pairs(coming: list[tuple[float, float]]) -> Floats:
