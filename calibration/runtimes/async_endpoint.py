@@ -1,12 +1,12 @@
 """An OpenAI-compatible endpoint asked for many generations at once, none of which waits for another's connection."""
 
-import time
 from contextlib import suppress
 
 import httpx
 
 from calibration.runtimes.generation import Generation
 from calibration.runtimes.stream import DROPPED, HEADERS, Stream
+from calibration.runtimes.wire import stamp_wires
 
 __all__ = ["AsyncEndpoint"]
 
@@ -25,6 +25,7 @@ class AsyncEndpoint:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
         )
+        stamp_wires(self._client)
 
     async def connect(self, patience_s: float = 10.0) -> None:
         """Ask for something small and leave its connection open, so that opening one is in no duration.
@@ -58,9 +59,9 @@ class AsyncEndpoint:
                 if answer.status_code != httpx.codes.OK:
                     told = b"".join([part async for part in answer.aiter_raw()])  # as it came, packed or not
                     return f"http {answer.status_code}: {told[:200].decode('utf-8', 'replace')}"
-                stream.answered = True
+                stream.answered_by(answer.extensions.get("network_stream"))
                 async for part in answer.aiter_raw():
-                    stream.parts.append((time.monotonic(), part))
+                    stream.came(part)
             finally:
                 await answer.aclose()
         except httpx.TimeoutException:

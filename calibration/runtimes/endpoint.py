@@ -1,6 +1,5 @@
 """Any OpenAI-compatible streaming endpoint that takes prompts as token ids (llama.cpp's server, vLLM and others)."""
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
@@ -11,6 +10,7 @@ import httpx
 from calibration.profile import did_you_mean
 from calibration.runtimes.generation import Generation
 from calibration.runtimes.stream import DROPPED, HEADERS, Stream, request_body
+from calibration.runtimes.wire import stamp_wires
 
 _VOCABULARY = 30_000  # ids that every tokenizer of a present-day model has, where the server does not tell
 
@@ -36,6 +36,7 @@ class Endpoint:
             self._client = httpx.Client(base_url=address, timeout=timeout, headers=headers)
         except httpx.InvalidURL as error:
             raise ValueError(f"{self.url}: not a URL ({error}); it should be one like http://127.0.0.1:8080") from error
+        stamp_wires(self._client)
 
     def report(self) -> dict[str, Any]:
         """Return the server's model, build, slots and context; ValueError when it is not ready or has another model."""
@@ -58,8 +59,8 @@ class Endpoint:
     def generate(self, prompt: Sequence[int], output_tokens: int) -> Generation:
         """Send one prompt of token ids, with its output length forced and caching off.
 
-        The clock starts when the finished request is handed over, and what comes is only stamped while it comes: it is
-        parsed after the last byte, so that no parsing is in any duration.
+        The clock starts when the finished request begins to leave, and what comes is stamped as it comes and parsed
+        after the last byte, so that no work of the client's is in any duration.
         """
         body, lengths = request_body(self.model, prompt, output_tokens), (len(prompt), output_tokens)
         self._connect()
@@ -88,9 +89,9 @@ class Endpoint:
                 if answer.status_code != httpx.codes.OK:
                     told = b"".join(answer.iter_raw())  # as it came, packed or not
                     return f"http {answer.status_code}: {told[:200].decode('utf-8', 'replace')}"
-                stream.answered = True
+                stream.answered_by(answer.extensions.get("network_stream"))
                 for part in answer.iter_raw():
-                    stream.parts.append((time.monotonic(), part))
+                    stream.came(part)
             finally:
                 answer.close()
         except httpx.TimeoutException:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from calibration.runtimes.generation import Generation, judged
+from calibration.runtimes.wire import AsyncWire, Wire
 
 __all__ = ["DROPPED", "HEADERS", "Stream", "request_body"]
 
@@ -45,8 +46,20 @@ class Stream:
         self.usage: dict[str, int] = {}
         self.timings: dict[str, float] = {}
         self.answered = False
+        self._wire: Wire | AsyncWire | None = None
         self.done = False
         self.sent_s = time.monotonic()
+
+    def answered_by(self, wire: object) -> None:
+        """Take the instant at which the request left from its connection, where that is a wire."""
+        self.answered = True
+        self._wire = wire if isinstance(wire, (Wire, AsyncWire)) else None
+        if self._wire is not None:
+            self.sent_s = self._wire.sent_s
+
+    def came(self, part: bytes) -> None:
+        """Keep a part with the instant at which it came."""
+        self.parts.append((time.monotonic() if self._wire is None else self._wire.came_s, part))
 
     def parsed(self, fault: str) -> str:
         """Read all that came; returns the fault of what it says, else the one of its transport, '' for none."""

@@ -1,18 +1,24 @@
 """Laws of runtimes: tokens are the server's count, the first token is the first text, and faults are told."""
 
 import ast
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import httpcore
 import numpy as np
 import pytest
 from fault_server import FAULTS, fault_server
 
 import calibration
 from calibration.architectures import Architecture, architecture_of, read_architecture
+from calibration.runtimes.async_endpoint import AsyncEndpoint
 from calibration.runtimes.endpoint import Endpoint
 from calibration.runtimes.random_transformer import RandomTransformer
+from calibration.runtimes.stream import request_body
+from calibration.runtimes.wire import AsyncWire, Wire
+from tests.clock import Clock
 from tests.llama_server import llama_server, write_llama
 
 SMALL = Architecture(
@@ -89,6 +95,95 @@ def test_a_real_server_times_what_its_client_times(tmp_path):
     assert min(overheads) > 0
     assert all(g.server_prefill_s + g.server_decode_s <= g.finished_s - g.sent_s for g in generations)
     assert max((g.server_prefill_s + g.server_decode_s) / (g.finished_s - g.sent_s) for g in generations) > 0.3
+
+
+class Connection(httpcore.MockStream):
+    """A connection on a clock: what comes takes a second, and what is written is kept with its instant."""
+
+    def __init__(self, clock):
+        super().__init__([b"first", b"second"])
+        self.clock, self.written = clock, []
+
+    def write(self, buffer, *_):
+        self.written.append((self.clock.monotonic(), buffer))
+        self.clock.sleep(0.25)
+
+    def read(self, max_bytes, timeout=None):
+        self.clock.sleep(1.0)
+        return super().read(max_bytes, timeout)
+
+
+class AsyncConnection(httpcore.AsyncMockStream):
+    """The same for a client of many requests."""
+
+    def __init__(self, clock):
+        super().__init__([b"first", b"second"])
+        self.sync = Connection(clock)
+        self.written = self.sync.written
+
+    async def write(self, buffer, *_):
+        self.sync.write(buffer)
+
+    async def read(self, max_bytes, *_):
+        return self.sync.read(max_bytes)
+
+
+@pytest.mark.parametrize("kind", [Connection, AsyncConnection])
+def test_a_request_leaves_in_one_piece_when_its_answer_is_awaited(monkeypatch, kind):
+    """Head and body are one write; its instant is the request's, and each part's is when its bytes came."""
+    clock = Clock(now_s=100.0)
+    monkeypatch.setattr("calibration.runtimes.wire.time", clock)
+    connection = kind(clock)
+    wire = Wire(connection) if kind is Connection else AsyncWire(connection)
+
+    def done(result):
+        return asyncio.run(result) if kind is AsyncConnection else result
+
+    for part in (b"POST / HTTP/1.1\r\n\r\n", b"{}"):
+        done(wire.write(part))
+        clock.sleep(5.0)  # the client's own work
+    assert connection.written == []
+    assert done(wire.read(99)) == b"first"
+    assert connection.written == [(110.0, b"POST / HTTP/1.1\r\n\r\n{}")]
+    assert (wire.sent_s, wire.came_s) == (110.0, 111.25)
+    assert done(wire.read(99)) == b"second"
+    assert (wire.sent_s, wire.came_s) == (110.0, 112.25)
+    assert len(connection.written) == 1
+
+
+def test_both_clients_stamp_on_the_wire(monkeypatch):
+    """Their requests are stamped where they leave and their parts where they come, not by the client around them."""
+    stamps = []
+    kept = Wire.read, AsyncWire.read
+
+    def read(wire, *arguments, **named):
+        came = kept[0](wire, *arguments, **named)
+        stamps.append((wire.sent_s, wire.came_s))
+        return came
+
+    async def read_async(wire, *arguments, **named):
+        came = await kept[1](wire, *arguments, **named)
+        stamps.append((wire.sent_s, wire.came_s))
+        return came
+
+    monkeypatch.setattr(Wire, "read", read)
+    monkeypatch.setattr(AsyncWire, "read", read_async)
+
+    async def asked(address):
+        endpoint = AsyncEndpoint(address)
+        try:
+            return await endpoint.generate(request_body("small", [200] * 7, 3), 7, 3)
+        finally:
+            await endpoint.close()
+
+    with fault_server("none") as address:
+        endpoint = Endpoint(address)
+        generations = [endpoint.generate([200] * 7, 3), asyncio.run(asked(address))]
+        endpoint.close()
+    for generation in generations:
+        assert generation.fault == ""
+        assert generation.sent_s in [sent_s for sent_s, _ in stamps]
+        assert set(generation.chunk_s) <= {came_s for _, came_s in stamps}
 
 
 def test_a_random_model_in_this_process():
