@@ -1,7 +1,8 @@
 """The prompt encoder: text to a unit vector, offline, from weights whose hash is pinned."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,8 +50,9 @@ def embed(
     if given:
         identity(folder)  # refuses a folder without weights
     sentence_transformers = _require("sentence_transformers")
-    # local_files_only: a folder is given, so a look at the network could only fail or surprise
-    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    with _no_bars():
+        # local_files_only: a folder is given, so a look at the network could only fail or surprise
+        model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     vectors = model.encode(
         list(texts), batch_size=batch, show_progress_bar=progress, convert_to_numpy=True, normalize_embeddings=given
     )
@@ -73,6 +75,19 @@ def identity(folder: Path | None = None) -> str:
     for file in files:
         digest.update(file.read_bytes())
     return f"{folder.resolve().name} sha256:{digest.hexdigest()}"
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar of its own while it loads weights, a fraction of a second."""
+    bars = import_module("transformers.utils.logging")
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def _require(module: str) -> Any:

@@ -15,13 +15,14 @@ from moe2.learned import cheapest_feasible
 from moe2.router import GateRouter, Router
 
 RESAMPLES = 2000
+MOST = 4  # experts asked, where no k is named
 LUCK = "needs the right answer, so no router can reach it; lucky guesses count"
 
 
 def evaluate(
     answers: Answers,
     gate: Gate,
-    ks: Sequence[int] = (1, 2, 3, 4),
+    ks: Sequence[int] | None = None,
     *,
     models: Sequence[str] | None = None,
     subset: Sequence[int] | None = None,
@@ -38,19 +39,18 @@ def evaluate(
     Args:
         answers: with validation and test prompts; the best single expert is chosen on validation.
         gate: trained for the models.
-        ks: experts asked per request, one gate row each.
+        ks: experts asked per request, one gate row each; 1 to 4, as far as there are experts, when None.
         models: model of each expert; the table's models when None.
         subset: indices of the experts that the gate may ask; all when None. The baselines use every expert.
         costs: of each expert on each prompt of `answers`; with them the cheapest feasible expert is a baseline too.
 
-    Raises ValueError for an empty split, no k, and a gate that does not fit.
+    Raises ValueError for an empty split, no k, a k beyond the experts, and a gate that does not fit.
     """
     pool = answers.of(answers.rows("test"))
     if not len(pool):
         raise ValueError("answers: the test split is empty; every accuracy that is shown is on test")
-    if not ks:
-        raise ValueError("no k to evaluate: name at least one, for example 1,2,3")
     models = answers.models if models is None else models
+    ks = _asked(ks, len(models if subset is None else set(subset)))
     routers = [GateRouter.of(gate=gate, answers=pool, models=models, k=k, subset=subset) for k in ks]
     methods = [*routers, *baselines(answers=answers, pool=pool, models=models, k=max(ks))]
     if costs is not None and not np.isnan(costs.delay_s).all():
@@ -72,6 +72,16 @@ def evaluate(
     notes = {best: "the best single expert, chosen on validation", "oracle": LUCK}
     result["note"] = result["method"].map(notes).fillna("")
     return result
+
+
+def _asked(ks: Sequence[int] | None, n_experts: int) -> Sequence[int]:
+    """Return the k to evaluate, each at most the number of experts."""
+    ks = range(1, min(MOST, n_experts) + 1) if ks is None else ks
+    if not ks:
+        raise ValueError("no k to evaluate: name at least one, for example 1,2,3")
+    if max(ks) > n_experts:
+        raise ValueError(f"k is {max(ks)}, must be at most {n_experts}: there are no more experts to ask")
+    return ks
 
 
 def compare(

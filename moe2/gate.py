@@ -88,12 +88,17 @@ class Gate:
 
     def logits_of(self, embedding: NDArray[np.float32], models: Sequence[str]) -> NDArray[np.float32]:
         """Return h(x) with a column for each of `models`, (n, E); ValueError for a model it was not trained for."""
-        columns = [find_model(model, self.models, where="this gate") for model in models]
-        return self.logits(embedding)[:, columns]
+        return self.logits(embedding)[:, self._columns(models)]
 
     def trust_of(self, models: Sequence[str]) -> NDArray[np.float32]:
         """Return the trust in each of `models`, (E, options); ValueError for a model it was not trained for."""
-        return self.trust[[find_model(model, self.models, where="this gate") for model in models]]
+        return self.trust[self._columns(models)]
+
+    def _columns(self, models: Sequence[str]) -> list[int]:
+        try:
+            return [find_model(model, self.models, where="this gate") for model in models]
+        except ValueError as error:
+            raise ValueError(f"{error}; train one for its answers: moe2 train --answers FILE --out FILE") from None
 
     def check_fits(self, answers: Answers) -> None:
         """Raise ValueError when the answers table has other models, or another encoder, than the gate."""

@@ -3,6 +3,8 @@
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,8 +58,12 @@ def train(
 
 
 def evaluate_(  # noqa: PLR0917 - the command line's options
-    answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
-    gate: Annotated[str, typer.Option(help='"bundled" or a checkpoint written by `moe2 train`.')] = "bundled",
+    answers: Annotated[
+        str | None, typer.Option(help='"bundled" or an answers table; without it the scenario\'s.')
+    ] = None,
+    gate: Annotated[
+        str | None, typer.Option(help='"bundled" or a checkpoint of `moe2 train`; without it the scenario\'s.')
+    ] = None,
     k: Annotated[list[int] | None, typer.Option(help="Experts asked; may be repeated.")] = None,
     curves: Annotated[
         Path | None, typer.Option(help="Also draw accuracy against delay and energy budgets into this folder.")
@@ -71,25 +77,42 @@ def evaluate_(  # noqa: PLR0917 - the command line's options
     Example: moe2 evaluate --k 1 --k 3 --by-category --curves curves
     """
     from moe2.evaluation import evaluate
-    from moe2.gate import bundled_gate, read_gate
     from scenarios.commands.terminal import print_accuracy, print_categories
     from scenarios.files.loading import load
     from scenarios.method.costs import scenario_costs
+    from scenarios.runs.inputs import answers_at, gate_at
 
     with bad_input():
         if curves is not None:
             check_writable(curves, option="--curves")
-        chosen, table = bundled_gate() if gate == "bundled" else read_gate(Path(gate)), _answers(answers)
-        found = evaluate(table, chosen, ks=k or (1, 2, 3, 4), costs=scenario_costs(load(scenario, []), table))
+        given = load(scenario, [])
+        table_file = _file(answers, given.path, given.file.router.answers)
+        gate_file = _file(gate, given.path, given.file.router.gate)
+        table, chosen = answers_at(table_file), gate_at(gate_file)
+        found = evaluate(table, chosen, ks=k, costs=scenario_costs(given, table))
         if curves is not None:
             curves.mkdir(parents=True, exist_ok=True)
-            method.draw_evaluation(scenario, [], curves)
+            method.draw_evaluation(scenario, _named(answers=table_file, gate=gate_file), curves)
     if as_json:
         print(found.to_json(orient="records", indent=2))
         return
     print_accuracy(found[found["category"] == "all"], costs_of=f"the experts of {scenario}")
     if by_category:
         print_categories(found)
+
+
+def _file(named: str | None, in_scenario: Callable[[str], Path], otherwise: str) -> Path | None:
+    """Return the file of an option, or else of the scenario, whose paths start at its folder; None: the bundled one."""
+    if named is not None:
+        return None if named == "bundled" else Path(named)
+    return None if otherwise == "bundled" else in_scenario(otherwise)
+
+
+def _named(**files: Path | None) -> list[str]:
+    """Return the changes that make a scenario's router read these files."""
+    return [
+        f"router.{key}={json.dumps('bundled' if file is None else str(file.absolute()))}" for key, file in files.items()
+    ]
 
 
 def _answers(name: str) -> Answers:

@@ -115,16 +115,24 @@ def embed_(
 
 
 def _texts(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [_text(line, f"{path}, line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise ValueError(f"{path}: no text; write one JSON object per line")
+    return found
+
+
+def _text(line: str, where: str) -> str:
     from moe2.encoder import prompt_text  # noqa: PLC0415
 
-    found = []
-    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            found.append(entry["text"] if "text" in entry else prompt_text(entry["question"], entry["options"]))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:  # noqa: PERF203 - names the line
-            raise ValueError(
-                f"{path}, line {i}: found {line[:40]!r} ({type(error).__name__}); each line is a JSON object with a "
-                "text, or a question and its options"
-            ) from None
-    return found
+    try:
+        entry = json.loads(line)
+        text, options = (entry["text"], None) if "text" in entry else (entry["question"], entry["options"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        text = options = None
+    if not isinstance(text, str) or not text.strip() or not isinstance(options, (list, type(None))):
+        raise ValueError(
+            f"{where}: found {line[:40]!r}; each line is a JSON object with a text, or a question and its options "
+            "(a list)"
+        )
+    return text if options is None else prompt_text(text, [str(option) for option in options])

@@ -82,14 +82,21 @@ def print_accuracy(found: pd.DataFrame, *, costs_of: str) -> None:
     console.print(
         f"{int(found['n'].iloc[0])} test questions; ± half of a 95 % interval. Differences are paired, in points, to "
         "the best single expert (by validation) and the majority vote of all. The oracle needs the right answer, "
-        "so it cannot be built. Loss: nats per question; s: mean of the slowest expert asked; J: mean sum of all those "
-        f"asked, both of {costs_of}, unloaded."
+        f"so it cannot be built. Loss: nats per question; {_costs(found, costs_of)}"
     )
     ratios = _plain_table("ratio − 1, %", numbers=tuple(_REFERENCES.values()))
     for row in found[found["kind"] == "router"].to_dict("records"):
         ratios.add_row(row["method"], *(_ratio(row, name) for name in _REFERENCES))
     console.print(ratios)
+    if found.filter(regex="^ratio_.*_low$").isna().any(axis=None):
+        console.print(f"{DASH}: too few questions to tell; the reference may be right in none of them.")
     console.print("The plain majority's ties go to the lowest option, the majority's to the expert best on validation.")
+
+
+def _costs(found: pd.DataFrame, costs_of: str) -> str:
+    if found[["delay_s", "energy_j"]].isna().all(axis=None):
+        return f"s and J are not known, as {costs_of} run none of these models (--scenario names others)."
+    return f"s: mean of the slowest expert asked; J: mean sum of all those asked, both of {costs_of}, unloaded."
 
 
 def print_categories(found: pd.DataFrame) -> None:
@@ -139,6 +146,8 @@ def _difference(points: float, low: float, high: float) -> str:
 def _ratio(row: Mapping[Any, Any], reference: str) -> str:
     """Return the lead over a reference as a share of the reference's accuracy, with its interval."""
     low, high = row[f"ratio_{reference}_low"], row[f"ratio_{reference}_high"]
+    if math.isnan(low):  # too few questions: in some resamples the reference is never right
+        return DASH
     return f"{100 * row[f'ratio_vs_{reference}']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})".replace("-", MINUS)
 
 

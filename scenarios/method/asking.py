@@ -31,6 +31,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SAMPLES = 5  # letters sampled where the server gives no log-probabilities
 TIMEOUT_S = 120.0
 TRIES = 3
+MAX_TOKENS = 8  # of an answer: a letter needs one or two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +53,16 @@ class Endpoint:
     url: str  # up to and including /v1
     served_name: str  # the name the server knows it by
     precision: str
-    max_tokens: int = 8
+    max_tokens: int = MAX_TOKENS
 
 
 def read_endpoints(path: Path) -> list[Endpoint]:
     """Return the endpoints of a TOML file: tables [[endpoints]] with model, url, precision, served_name, max_tokens."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("endpoints", [])
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: not a readable TOML file: {error}") from None
-    if not tables:
+    if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ValueError(f"{path}: no endpoint; write a table [[endpoints]] with model, url and precision for each LLM")
     endpoints = [_endpoint(table, f"{path}: endpoint {i}") for i, table in enumerate(tables, start=1)]
     double = [model for model, n in Counter(e.model for e in endpoints).items() if n > 1]
@@ -77,16 +78,24 @@ def _endpoint(table: Mapping[str, Any], where: str) -> Endpoint:
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{where}: unknown key {key!r}, allowed are {', '.join(known)}{hint}")
-    missing = [key for key in ("model", "url", "precision") if not str(table.get(key, "")).strip()]
-    if missing:
-        raise ValueError(f"{where}: {missing[0]} is missing")
+    max_tokens = table.get("max_tokens", MAX_TOKENS)
+    if type(max_tokens) is not int or max_tokens < 1:
+        raise ValueError(f"{where}: max_tokens is {max_tokens!r}, must be an integer of at least 1")
+    model, url, precision = (_word(table, key, where) for key in ("model", "url", "precision"))
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{where}: url is {url!r}, must be an address up to /v1, as http://localhost:8080/v1")
+    served_name = _word({"served_name": model, **table}, "served_name", where)
     return Endpoint(
-        model=table["model"],
-        url=str(table["url"]).rstrip("/"),
-        served_name=table.get("served_name", table["model"]),
-        precision=table["precision"],
-        max_tokens=int(table.get("max_tokens", 8)),
+        model=model, url=url.rstrip("/"), served_name=served_name, precision=precision, max_tokens=max_tokens
     )
+
+
+def _word(table: Mapping[str, Any], key: str, where: str) -> str:
+    if key not in table:
+        raise ValueError(f"{where}: {key} is missing")
+    if not isinstance(table[key], str) or not table[key].strip():
+        raise ValueError(f"{where}: {key} is {table[key]!r}, must be a text")
+    return str(table[key])
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -107,7 +116,7 @@ def read_questions(path: Path) -> list[Question]:
 def _question(line: str, where: str) -> Question:
     try:
         found = json.loads(line)
-        options = tuple(str(option) for option in found["options"])
+        options = tuple(str(option) for option in found["options"]) if isinstance(found["options"], list) else ()
         letter = str(found["answer"]).strip().upper()
         question = Question(
             id=int(found["id"]),
@@ -122,7 +131,9 @@ def _question(line: str, where: str) -> Question:
             "and category if there are several"
         ) from None
     if not 2 <= len(options) <= len(LETTERS) or not 0 <= question.gold < len(options) or not question.text.strip():
-        raise ValueError(f"{where}: needs a text, 2 to 26 options, and an answer that is the letter of one of them")
+        raise ValueError(
+            f"{where}: needs a text, a list of 2 to 26 options, and an answer that is the letter of one of them"
+        )
     return question
 
 

@@ -144,7 +144,12 @@ def test_letters_are_found_where_they_stand():
         ("", "no endpoint"),
         ("[[endpoints]]\nmodel = 'a'\nurl = 'x'\n", "endpoint 1: precision is missing"),
         ("[[endpoints]]\nmodle = 'a'\n", "unknown key 'modle'.*did you mean 'model'"),
-        ("[[endpoints]]\nmodel = 'a'\nurl = 'x'\nprecision = 'p'\n" * 2, "named twice"),
+        ("[[endpoints]]\nmodel = 'a'\nurl = 'http://x/v1'\nprecision = 'p'\n" * 2, "named twice"),
+        ("[[endpoints]]\nmodel = 'a'\nurl = 'x'\nprecision = 'p'\n", "url is 'x', must be an address"),
+        ("[[endpoints]]\nmodel = 'a'\nurl = 8080\nprecision = 'p'\n", "url is 8080, must be a text"),
+        ("[[endpoints]]\nmodel = ''\nurl = 'http://x/v1'\nprecision = 'p'\n", "model is '', must be a text"),
+        ("[[endpoints]]\nmodel = 'a'\nmax_tokens = 'two'\n", "max_tokens is 'two', must be an integer"),
+        ("[endpoints]\nmodel = 'a'\n", "no endpoint; write a table"),
         ("=", "not a readable TOML"),
     ],
 )
@@ -162,6 +167,7 @@ def test_wrong_endpoints_are_refused(tmp_path, text, message):
         ([], "no question"),
         (["{"], "line 1: not a question"),
         ([{"id": 1, "question": "q", "options": ["a", "b"], "answer": "C"}], "the letter of one"),
+        ([{"id": 1, "question": "q", "options": "ab", "answer": "A"}], "a list of 2 to 26 options"),
         ([{"id": 1, "question": "q", "options": ["a", "b"], "answer": "A"}] * 2, "id 1 is used twice"),
     ],
 )

@@ -48,3 +48,15 @@ def test_the_table_has_costs_and_categories():
     assert shown.exit_code == 0, shown.output
     assert "philosophy" in shown.output
     assert "cheapest that fits" in shown.output
+
+
+@pytest.mark.parametrize(
+    "line", ['{"text": 5}', '{"question": "q", "options": "ab"}', '{"question": "q"}', "[1]", "5", ""]
+)
+def test_what_is_no_text_is_not_embedded(tmp_path, line):
+    """One message that names the file, exit 2, and no file written; an empty file is no list of prompts either."""
+    (tmp_path / "texts.jsonl").write_text(line)
+    done = CliRunner().invoke(app, ["embed", str(tmp_path / "texts.jsonl"), "--out", str(tmp_path / "e.npz")])
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert "texts.jsonl" in done.output
+    assert not (tmp_path / "e.npz").exists()

@@ -4,6 +4,7 @@ import json
 from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -83,6 +84,11 @@ def collected(tmp_path_factory):
         arguments = ("--endpoints", folder / "endpoints.toml", "--questions", questions)
         command("answers", "collect", *arguments, "--out", folder / "answers.parquet")
     command("train", "--answers", folder / "answers.parquet", "--out", folder / "gate.safetensors")
+    experts = ""
+    for i, model in enumerate(MODELS):
+        write_profile(folder / f"{model}.json", model, 0.01 * (i + 1))
+        experts += f'[[experts]]\nname = "{model}@here"\ndevice = "d{i}"\nprofile = "{model}.json"\n'
+    (folder / "mine.toml").write_text(SCENARIO + experts)
     return folder
 
 
@@ -105,11 +111,6 @@ def test_the_gate_is_trained_for_these_models_on_this_table(collected):
 
 def test_evaluation_and_a_run_use_the_table_and_the_gate(collected):
     """Costs are those of the scenario's profiles; a run answers as the table says, by experts of the table's models."""
-    experts = ""
-    for i, model in enumerate(MODELS):
-        write_profile(collected / f"{model}.json", model, 0.01 * (i + 1))
-        experts += f'[[experts]]\nname = "{model}@here"\ndevice = "d{i}"\nprofile = "{model}.json"\n'
-    (collected / "mine.toml").write_text(SCENARIO + experts)
     files = ("--answers", collected / "answers.parquet", "--gate", collected / "gate.safetensors")
     found = json.loads(command("evaluate", *files, "--scenario", collected / "mine.toml", "--k", 2, "--json"))
     row = next(r for r in found if r["method"] == "gate, k = 2" and r["category"] == "all")
@@ -117,12 +118,33 @@ def test_evaluation_and_a_run_use_the_table_and_the_gate(collected):
     test = table.rows("test")
     legs_j = 1.0 + 0.1 * table.prompt_tokens[test, None] + 2.0 * (table.output_tokens[test] - 1)
     assert row["energy_j"] == pytest.approx(legs_j.sum(axis=1).mean())
+    the_scenario_s = json.loads(command("evaluate", "--scenario", collected / "mine.toml", "--k", 2, "--json"))
+    assert the_scenario_s == found
     command("run", collected / "mine.toml", "--out", collected / "run", "--no-report")
     summary = json.loads((collected / "run" / "summary.json").read_text())
-    import pandas as pd
-
     requests = pd.read_parquet(collected / "run" / "requests.parquet")
     asked = pd.read_parquet(collected / "run" / "legs.parquet")
     assert set(requests["question_id"]) <= set(table.question_id[test].tolist())
     assert set(asked["expert"]) <= {f"{model}@here" for model in MODELS}
     assert summary["verdicts"]
+
+
+def test_curves_are_of_the_answers_and_the_gate_that_were_named(collected):
+    """The bundled table knows none of the scenario's models: its curves are refused, not drawn of other answers."""
+    mine, curves = collected / "mine.toml", collected / "curves"
+    command("evaluate", "--scenario", mine, "--curves", curves)
+    assert set(pd.read_csv(curves / "curves.csv")["kind"]) == {"delay_s", "energy_j"}
+    bundled = ("--answers", "bundled", "--gate", "bundled")
+    words = ["evaluate", *bundled, "--scenario", str(mine), "--curves", str(collected / "other")]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    assert "no answers of model 'ada-7b'" in refused.output
+
+
+def test_more_experts_than_there_are_cannot_be_asked(collected):
+    """One message with what is allowed; without --k there is a row for each k up to the two models."""
+    words = ["evaluate", "--scenario", str(collected / "mine.toml")]
+    refused = CliRunner().invoke(app, [*words, "--k", "3"])
+    assert (refused.exit_code, "k is 3, must be at most 2" in refused.output) == (2, True)
+    routers = {row["method"] for row in json.loads(command(*words, "--json")) if row["kind"] == "router"}
+    assert routers == {"gate, k = 1", "gate, k = 2"}
