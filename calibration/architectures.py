@@ -42,6 +42,11 @@ class Architecture:
         return 2.0 * self.layers * self.kv_heads * self.head_dim * KV_BYTES
 
     @property
+    def read_parameters(self) -> int:
+        """Parameters that one decode iteration reads: all but an input embedding of its own."""
+        return self.parameters - (0 if self.tied_embedding else self.vocabulary * self.hidden)
+
+    @property
     def attention_width(self) -> int:
         """Layers x heads x head dimension: the attention work of a pair of tokens is proportional to it."""
         return self.layers * self.heads * self.head_dim
@@ -50,7 +55,7 @@ class Architecture:
         """Return the bytes that all parameters take in memory."""
         return self.parameters * bytes_per_parameter(quantization)
 
-    def read_bytes(self, quantization: str) -> float:
+    def read_bytes(self, quantization: str | None) -> float:
         """Return the bytes of weights that one decode iteration reads: all but an input embedding of its own.
 
         The embedding of a token is one row of its table; a tied table is read whole as the output layer.
@@ -58,16 +63,15 @@ class Architecture:
         >>> architecture_of("llama-3.1-8b-instruct").read_bytes("bf16") / 1e9
         15.009849344
         """
-        looked_up = 0 if self.tied_embedding else self.vocabulary * self.hidden
-        return (self.parameters - looked_up) * bytes_per_parameter(quantization)
+        return self.read_parameters * bytes_per_parameter(quantization)
 
 
-def bytes_per_parameter(quantization: str) -> float:
+def bytes_per_parameter(quantization: str | None) -> float:
     """Return the bytes of one parameter; ValueError for a quantisation that is not known."""
     if quantization not in BYTES_PER_PARAMETER:
         raise ValueError(
             f"quantization {quantization!r} is not known, must be one of {', '.join(BYTES_PER_PARAMETER)}"
-            f"{did_you_mean(quantization, BYTES_PER_PARAMETER)}"
+            f"{did_you_mean(quantization or '', BYTES_PER_PARAMETER)}"
         )
     return BYTES_PER_PARAMETER[quantization]
 

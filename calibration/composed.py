@@ -8,9 +8,10 @@ import numpy as np
 
 from calibration.architectures import Architecture
 from calibration.costs import Costs, Decode, Prefill
-from calibration.evidence import coefficients, fit_evidence, noise, rounded, source_evidence
-from calibration.fit import Fit, fit_relative, prefill_terms
-from calibration.iterations import compose_iterations, knee_misfits
+from calibration.evidence import coefficients, fit_evidence, interval_evidence, noise, rounded, source_evidence
+from calibration.fit import Fit, Floats, fit_relative, prefill_terms
+from calibration.iterations import Limits, compose_iterations, knee_misfits
+from calibration.precision import UNKNOWN
 from calibration.profile import Profile, Provenance
 from calibration.recordings import Source
 from calibration.sources.llamabench import Speeds
@@ -18,11 +19,6 @@ from calibration.sources.vllm_kernels import KernelTables, read_kernel_tables
 
 PROMPTS = tuple(np.unique(np.round(64 * 2 ** (np.arange(57) / 8)).astype(int)).tolist())
 """Prompt lengths 64 … 8192 that the prefill is fitted on: eight to a doubling, so that all sizes weigh alike."""
-MOST_SEQUENCES = 64
-MOST_CONTEXT = 65_536
-"""Decode iterations beyond these do not fit the memory of a 24 GB card beside an 8B model and are left out."""
-TOKEN_BUDGET = 2048
-"""Tokens of one iteration, vLLM's own default for such a card and the most that the tables hold."""
 LEAST_GAIN = 0.1
 
 
@@ -67,19 +63,20 @@ def composed_profile(
     *,
     device: str,
     device_name: str,
-    quantization: str,
+    quantization: str | None,
+    limits: Limits,
     power: AssumedPower | None = None,
     speeds: Speeds | None = None,
     speeds_of: tuple[str, str, str] = ("", "", ""),
 ) -> Profile:
     """Return the profile of a model on a device from its tables dense, attention and per sequence.
 
-    Without `power` its energies are unknown. `speeds_of` names device, model and quantisation of the llama.cpp figures
-    to show beside.
+    Iterations beyond the `limits` are left out. Without `power` its energies are unknown. `speeds_of` names device,
+    model and quantisation of the llama.cpp figures to show beside.
     """
     tables = read_kernel_tables(*files)
     prefill, prefill_evidence = _fit_prefill(tables, architecture.layers)
-    decode, decode_evidence = _fit_decode(tables, architecture.layers)
+    decode, decode_evidence = _fit_decode(tables, architecture.layers, limits)
     base, per_sequence, per_context_token = coefficients(decode)
     seconds = Costs(
         prefill=cast("Prefill", coefficients(prefill)),
@@ -87,17 +84,17 @@ def composed_profile(
         per_sequence=per_sequence,
         per_context_token=per_context_token,
     )
-    knee_tokens, knee_evidence = _knee(files, architecture.layers, seconds)
+    knee_tokens, knee_evidence = _knee(files, architecture.layers, seconds, limits)
     prefill_j, decode_j, power_evidence = _joules(seconds, power)
     return Profile(
-        name=f"{device}/{architecture.name}/{quantization}",
+        name=f"{device}/{architecture.name}/{quantization or UNKNOWN}",
         device=device_name,
         model=architecture.name,
         quantization=quantization,
         runtime="vLLM 0.19, kernel times",
         power_mode="default",
-        provenance=Provenance(latency="composed", energy="assumed"),
-        energy_scope="gpu",
+        provenance=Provenance(latency="composed", energy=None if power is None else "assumed"),
+        energy_scope=None if power is None else "gpu",
         context_tokens=architecture.context_tokens,
         seconds=seconds,
         knee_tokens=knee_tokens,
@@ -138,36 +135,42 @@ _CAVEATS = (
 )
 
 
+def composed_prefills(tables: KernelTables, layers: int) -> tuple[Floats, Floats]:
+    """Return PROMPTS and the seconds of each prompt alone, shapes (n,)."""
+    return np.array(PROMPTS, dtype=np.float64), np.array([tables.prefill_s(P, layers) for P in PROMPTS])
+
+
 def _fit_prefill(tables: KernelTables, layers: int) -> tuple[Fit, dict[str, Any]]:
-    prompts = np.array(PROMPTS)
-    seconds = np.array([tables.prefill_s(P, layers) for P in PROMPTS])
+    prompts, seconds = composed_prefills(tables, layers)
     terms = prefill_terms(prompts)
     fit = fit_relative(terms, seconds)
     lengths = {"prompt_tokens": prompts}
-    return fit, fit_evidence(fit, terms, seconds, names=("1", "P", "P²"), lengths=lengths, by="prompt_tokens")
+    evidence = fit_evidence(fit, terms, seconds, names=("1", "P", "P²"), lengths=lengths, by="prompt_tokens")
+    return fit, evidence | interval_evidence(terms, seconds)
 
 
-def _fit_decode(tables: KernelTables, layers: int) -> tuple[Fit, dict[str, Any]]:
+def _fit_decode(tables: KernelTables, layers: int, limits: Limits) -> tuple[Fit, dict[str, Any]]:
     B, C, seconds = tables.decodes(layers)
-    kept = (B <= MOST_SEQUENCES) & (C <= MOST_CONTEXT)
+    kept = limits.allow(B, B, C)
     terms = np.stack([np.ones_like(B), B, C], axis=-1)[kept]
     fit = fit_relative(terms, seconds[kept])
-    reason = f"more than {MOST_SEQUENCES} sequences or {MOST_CONTEXT} tokens of context: beyond the card's memory"
-    return fit, fit_evidence(
+    reason = f"more than the engine runs at once, {limits}"
+    refused = [] if kept.all() else [{"n": int((~kept).sum()), "reason": reason}]
+    evidence = fit_evidence(
         fit,
         terms,
         seconds[kept],
         names=("1", "B", "C"),
         lengths={"sequences": B[kept], "context_tokens": C[kept]},
         by="sequences",
-        refused=[{"n": int((~kept).sum()), "reason": reason}],
+        refused=refused,
     )
+    return fit, evidence | interval_evidence(terms, seconds[kept])
 
 
-def _knee(files: tuple[Path, Path, Path], layers: int, seconds: Costs) -> tuple[int, dict[str, Any]]:
+def _knee(files: tuple[Path, Path, Path], layers: int, seconds: Costs, limits: Limits) -> tuple[int, dict[str, Any]]:
     """Return the knee by which the fitted costs say the timed iterations best; 0 unless it is clearly better."""
-    timed = compose_iterations(*files, layers=layers)
-    kept = timed.within(max_batch=MOST_SEQUENCES, token_budget=TOKEN_BUDGET, kv_capacity_tokens=MOST_CONTEXT)
+    kept = compose_iterations(*files, layers=layers).within(limits)
     misfits = knee_misfits(kept, seconds)
     best = min(misfits, key=lambda knee: (misfits[knee], knee))
     clear = misfits[best] < (1 - LEAST_GAIN) * misfits[0]

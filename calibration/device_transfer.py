@@ -57,7 +57,8 @@ def moved_profile(profile: Profile, source: Device, target: Device, *, errors: S
         profile,
         name=name,
         device=target.name,
-        provenance=Provenance(latency="scaled", energy="scaled"),
+        provenance=Provenance(latency="scaled", energy=None),
+        energy_scope=None,
         seconds=Costs(
             prefill=cast("Prefill", tuple(_round(prefill_by * c) for c in profile.seconds.prefill)),
             base=_round(decode_by * base),

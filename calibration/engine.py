@@ -1,6 +1,7 @@
 """Composed profiles of batching engines: kernel tables summed to whole iterations, with a knee of the prompt cost."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from calibration.architectures import Architecture
 from calibration.evidence import rounded, source_evidence
 from calibration.fit import Fit
-from calibration.iterations import KNEES, compose_iterations, fit_iterations
+from calibration.iterations import KNEES, Limits, compose_iterations, fit_iterations
+from calibration.precision import UNKNOWN
 from calibration.profile import Profile, Provenance
 from calibration.sources.csv_table import source_of
 
@@ -27,28 +29,26 @@ def engine_profile(
     *,
     device: str,
     device_name: str,
-    quantization: str,
-    max_batch: int,
-    token_budget: int,
-    kv_capacity_tokens: int,
+    quantization: str | None,
+    limits: Limits,
 ) -> Profile:
     """Return the profile for the scheduler `chunked` from the tables dense, attention and per sequence.
 
     Only iterations that an engine of these limits can run are fitted. Raises ValueError naming the file.
     """
     composed = compose_iterations(*tables, layers=architecture.layers)
-    kept = composed.within(max_batch=max_batch, token_budget=token_budget, kv_capacity_tokens=kv_capacity_tokens)
+    kept = composed.within(limits)
     found = fit_iterations(kept)
     quantiles = np.quantile(found.fit.residuals, [0.05, 0.95]).tolist()
     return Profile(
-        name=f"{device}/{architecture.name}/{quantization}",
+        name=f"{device}/{architecture.name}/{quantization or UNKNOWN}",
         device=device_name,
         model=architecture.name,
         quantization=quantization,
         runtime="vLLM 0.19, kernel times",
         power_mode="default",
-        provenance=Provenance(latency="composed", energy="composed"),
-        energy_scope="gpu",
+        provenance=Provenance(latency="composed", energy=None),
+        energy_scope=None,
         context_tokens=architecture.context_tokens,
         seconds=found.costs,
         knee_tokens=found.knee_tokens,
@@ -64,7 +64,7 @@ def engine_profile(
             "coefficients >= 0; the knee with the least mean misfit of those tried",
             "prefill_s": _part(found.fit, ("1", "P beyond the knee", "P²"), (0, 3, 4)),
             "decode_s": _part(found.fit, ("1", "B and P up to the knee", "C"), (0, 1, 2)),
-            "engine": {"max_batch": max_batch, "token_budget": token_budget, "kv_capacity_tokens": kv_capacity_tokens},
+            "engine": asdict(limits),
             "knees_tried": list(KNEES),
             "iterations": {
                 "n": len(kept.seconds),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from calibration.fit import Fit, left_out
-from calibration.intervals import bootstrap_by_cluster, predictor
+from calibration.intervals import bootstrap_by_cluster, measured_coverage, predictor
 from calibration.padding import Tiling
 from calibration.recordings import Source
 
@@ -80,17 +80,27 @@ def tile_evidence(tiling: Tiling, *, used: bool) -> dict[str, Any]:
     return {"chosen": tiling.tile, "errors": errors, "used_by_the_twin": used}
 
 
+def interval_evidence(terms: NDArray[np.float64], measured: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the 90 % prediction interval with the coverage measured on rows left out, as evidence."""
+    rng = np.random.default_rng(_SEED)
+    found = predictor(terms, measured, rng=rng)
+    widest, coverage = found.widest(terms), measured_coverage(terms, measured, rng=rng)
+    return {
+        "interval": {
+            "half_width": None if widest is None else rounded(widest),
+            "method": found.method,
+            "coverage": None if coverage is None else rounded(coverage),
+        }
+    }
+
+
 def spread_evidence(terms: NDArray[np.float64], measured: NDArray[np.float64], sessions: ArrayLike) -> dict[str, Any]:
     """Return the 90 % prediction interval and the bootstrap's standard errors, as evidence."""
     rng = np.random.default_rng(_SEED)
-    found = predictor(terms, measured, rng=rng)
     drawn = bootstrap_by_cluster(terms, measured, np.asarray(sessions, dtype=str), rng=rng)
     clusters = len(np.unique(np.asarray(sessions, dtype=str)))
     return {
-        "interval": {
-            "half_width": None if found.half_width is None else rounded(found.half_width),
-            "method": found.method,
-        },
+        **interval_evidence(terms, measured),
         "bootstrap": {
             "by": "session" if clusters > 1 else "cell, as there is one session",
             "clusters": clusters,

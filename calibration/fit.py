@@ -10,6 +10,7 @@ Floats = NDArray[np.float64]
 
 OUTLIER_SCALES = 10.0
 """A residual beyond this many robust standard deviations is an outlier: listed, and no part of the noise."""
+TOLERANCE = 1e-10
 _LEAST_SCALE = 1e-9  # relative; below it measured and fitted are the same number
 
 
@@ -69,12 +70,13 @@ def batch_terms(prompt_tokens: ArrayLike, output_tokens: ArrayLike, n_sequences:
     return np.stack([alone[:, 0], B * alone[:, 0], B * alone[:, 1]], axis=-1)
 
 
-def fit_relative(terms: ArrayLike, measured: ArrayLike) -> Fit:
+def fit_relative(terms: ArrayLike, measured: ArrayLike, *, tolerance: float = TOLERANCE) -> Fit:
     """Return the coefficients of at least 0 that minimise the soft-L1 loss of fitted / measured - 1.
 
     `terms` has shape (n, p) and `measured` (n,), all above 0. The loss grows as the square of a residual within
     the scale and linearly beyond it; the scale is 1.4826 times the median absolute residual, estimated anew with
-    every reweighting. Raises ValueError when rows are too few to tell p terms apart.
+    every reweighting, until no weight moves by more than the tolerance. Raises ValueError when rows are too few to tell
+    p terms apart.
     """
     terms = np.asarray(terms, dtype=np.float64)
     measured = np.asarray(measured, dtype=np.float64)
@@ -86,7 +88,7 @@ def fit_relative(terms: ArrayLike, measured: ArrayLike) -> Fit:
         raise ValueError(
             f"{len(measured)} rows do not tell {terms.shape[1]} terms apart; measure more different lengths"
         )
-    scaled, misfit, scale = _reweighted(ratios / units)
+    scaled, misfit, scale = _reweighted(ratios / units, tolerance)
     coefficients = scaled / units
     return Fit(
         coefficients=coefficients,
@@ -119,7 +121,7 @@ def left_out(terms: ArrayLike, measured: ArrayLike, groups: ArrayLike) -> tuple[
     return errors, covered
 
 
-def _reweighted(ratios: Floats) -> tuple[Floats, Floats, float]:
+def _reweighted(ratios: Floats, tolerance: float) -> tuple[Floats, Floats, float]:
     """Return coefficients, misfits (fitted / measured - 1) and scale; iteratively reweighted least squares."""
     weights: Floats = np.ones(len(ratios))
     for _ in range(500):
@@ -128,7 +130,7 @@ def _reweighted(ratios: Floats) -> tuple[Floats, Floats, float]:
         misfit = ratios @ coefficients - 1.0
         scale = max(1.4826 * float(np.median(np.abs(misfit))), _LEAST_SCALE)
         previous, weights = weights, 1.0 / np.sqrt(1.0 + (misfit / scale) ** 2)  # of soft-L1: rho'(z) = 1/sqrt(1+z)
-        if np.max(np.abs(weights - previous)) < 1e-10:
+        if np.max(np.abs(weights - previous)) < tolerance:
             break
     return coefficients, misfit, scale
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibration.fit import Fit, fit_relative
+from calibration.fit import TOLERANCE, Fit, fit_relative
 
 Floats = NDArray[np.float64]
 
@@ -15,6 +15,7 @@ LEAST_CELLS = 20
 LEAST_FOLDS = 9
 """Rows below which jackknife+ cannot give a 90 % interval: its quantile would be beyond the farthest row."""
 COVERAGE = 0.9
+_COARSE = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,14 @@ class Predictor:
         low = np.sort(each * (1 - self.scores), axis=1)[:, -rank]
         return low, np.sort(each * (1 + self.scores), axis=1)[:, rank - 1]
 
+    def widest(self, terms: ArrayLike) -> float | None:
+        """Return how far from its prediction, relative to it, the interval reaches at most; None when declined."""
+        if self.half_width is None or self.folds is None:
+            return self.half_width
+        low, high = self.interval(terms)
+        predicted = self.predict(terms)
+        return float(np.max(np.maximum(high / predicted - 1.0, 1.0 - low / predicted)))
+
     def covers(self, terms: ArrayLike, measured: ArrayLike) -> NDArray[np.bool_]:
         """Return which measured values lie within the interval, shape (n,)."""
         low, high = self.interval(terms)
@@ -55,7 +64,9 @@ class Predictor:
         return np.asarray((low <= measured) & (measured <= high))
 
 
-def predictor(terms: ArrayLike, measured: ArrayLike, *, rng: np.random.Generator) -> Predictor:
+def predictor(
+    terms: ArrayLike, measured: ArrayLike, *, rng: np.random.Generator, tolerance: float = TOLERANCE
+) -> Predictor:
     """Return the fit to all rows with the interval that so many cells allow; each row is one cell.
 
     From LEAST_CELLS cells on: cross-conformal, the rows' relative errors when their fold of ten was left out
@@ -64,13 +75,13 @@ def predictor(terms: ArrayLike, measured: ArrayLike, *, rng: np.random.Generator
     terms = np.asarray(terms, dtype=np.float64)
     measured = np.asarray(measured, dtype=np.float64)
     n = len(measured)
-    fit = fit_relative(terms, measured)
+    fit = fit_relative(terms, measured, tolerance=tolerance)
     if n < LEAST_FOLDS:
         reason = f"declined: {n} cells are too few for a 90 % interval, needs {LEAST_FOLDS}"
         return Predictor(fit=fit, half_width=None, method=reason)
     few = n < LEAST_CELLS
     fold = rng.permutation(n) % (n if few else 10)
-    coefficients, errors = _held_out(terms, measured, fold)
+    coefficients, errors = _held_out(terms, measured, fold, tolerance)
     scores = np.abs(errors)
     return Predictor(
         fit=fit,
@@ -79,6 +90,26 @@ def predictor(terms: ArrayLike, measured: ArrayLike, *, rng: np.random.Generator
         folds=coefficients if few else None,
         scores=scores if few else None,
     )
+
+
+def measured_coverage(terms: ArrayLike, measured: ArrayLike, *, rng: np.random.Generator) -> float | None:
+    """Return the share of rows within the interval of a predictor that did not see their fold; None when declined.
+
+    Folds are five, or ten where rows are fewer than LEAST_CELLS. Fits are as exact as a share needs, not more.
+    """
+    terms = np.asarray(terms, dtype=np.float64)
+    measured = np.asarray(measured, dtype=np.float64)
+    n = len(measured)
+    fold = rng.permutation(n) % (10 if n < LEAST_CELLS else 5)
+    covered = np.zeros(n, dtype=np.bool_)
+    for one in np.unique(fold):
+        out = fold == one
+        try:
+            found = predictor(terms[~out], measured[~out], rng=rng, tolerance=_COARSE)
+            covered[out] = found.covers(terms[out], measured[out])
+        except ValueError:  # declined, or the rest does not tell the terms apart
+            return None
+    return float(covered.mean())
 
 
 def conformal_quantile(scores: ArrayLike, coverage: float = COVERAGE) -> float | None:
@@ -119,7 +150,7 @@ def bootstrap_by_cluster(
     return np.array(found).reshape(len(found), terms.shape[1])
 
 
-def _held_out(terms: Floats, measured: Floats, fold: NDArray[np.intp]) -> tuple[Floats, Floats]:
+def _held_out(terms: Floats, measured: Floats, fold: NDArray[np.intp], tolerance: float) -> tuple[Floats, Floats]:
     """Return each row's coefficients by the fit without its fold (n, p), and its relative error by them (n,).
 
     A fold without which the terms cannot be told apart is predicted by the whole fit.
@@ -128,8 +159,8 @@ def _held_out(terms: Floats, measured: Floats, fold: NDArray[np.intp]) -> tuple[
     for one in np.unique(fold):
         out = fold == one
         try:
-            fit = fit_relative(terms[~out], measured[~out])
+            fit = fit_relative(terms[~out], measured[~out], tolerance=tolerance)
         except ValueError:
-            fit = fit_relative(terms, measured)
+            fit = fit_relative(terms, measured, tolerance=tolerance)
         coefficients[out] = fit.coefficients
     return coefficients, measured / np.sum(terms * coefficients, axis=1) - 1.0

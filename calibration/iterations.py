@@ -33,6 +33,39 @@ ROWS_OF_A_KIND = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an engine can run at once: sequences, tokens of one iteration, tokens in its KV cache.
+
+    None: as many as were timed.
+    """
+
+    max_batch: int | None = None
+    token_budget: int | None = None
+    kv_capacity_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            found = getattr(self, field.name)
+            if found is not None and found < 1:
+                raise ValueError(f"{field.name}: found {found}, must be at least 1")
+
+    def __str__(self) -> str:
+        """Return the limits in words; '' where there are none."""
+        words = (
+            ("max_batch", "sequences"),
+            ("token_budget", "tokens an iteration"),
+            ("kv_capacity_tokens", "KV tokens"),
+        )
+        return ", ".join(f"{getattr(self, key)} {what}" for key, what in words if getattr(self, key) is not None)
+
+    def allow(self, sequences: Floats, tokens: Floats, kv_tokens: Floats) -> NDArray[np.bool_]:
+        """Return which iterations the engine can run, shape (n,)."""
+        pairs = ((sequences, self.max_batch), (tokens, self.token_budget), (kv_tokens, self.kv_capacity_tokens))
+        within = [found <= (np.inf if most is None else most) for found, most in pairs]
+        return np.asarray(np.all(within, axis=0), dtype=np.bool_)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Iterations:
     """Iterations and their length; every column is (n,).
 
@@ -45,11 +78,13 @@ class Iterations:
     chunk_done: Floats
     seconds: Floats
 
-    def within(self, *, max_batch: int, token_budget: int, kv_capacity_tokens: int) -> "Iterations":
-        """Return the iterations that an engine of these limits can run."""
-        kept = (self.sequences <= max_batch) & (self.sequences + self.chunk_tokens <= token_budget)
-        kept &= self.context_tokens + self.chunk_tokens + self.chunk_done <= kv_capacity_tokens
-        return self.rows(np.flatnonzero(kept))
+    def within(self, limits: Limits) -> "Iterations":
+        """Return the iterations that an engine of these limits can run; ValueError when none was timed."""
+        tokens, in_cache = self.sequences + self.chunk_tokens, self.context_tokens + self.chunk_tokens + self.chunk_done
+        kept = np.flatnonzero(limits.allow(self.sequences, tokens, in_cache))
+        if not len(kept):
+            raise ValueError(f"no iteration that was timed is within {limits}; give larger limits, or none")
+        return self.rows(kept)
 
     def rows(self, rows: NDArray[np.intp]) -> "Iterations":
         """Return the given rows, in their order."""
@@ -96,7 +131,7 @@ def fit_iterations(iterations: Iterations) -> IterationFit:
     over four lengths has nearly all its rows mixed, while an engine runs mostly decode iterations.
     """
     balanced = iterations.rows(_balanced(iterations))
-    fits = {knee: fit_relative(_terms(balanced, knee), balanced.seconds) for knee in KNEES}
+    fits = {knee: fit_relative(iteration_terms(balanced, knee), balanced.seconds) for knee in KNEES}
     knee = min(fits, key=lambda k: (_misfit(fits[k]), k))
     base, per_sequence, per_context_token, linear, square = coefficients(fits[knee])
     return IterationFit(
@@ -114,9 +149,11 @@ def fit_iterations(iterations: Iterations) -> IterationFit:
 def knee_misfits(iterations: Iterations, costs: Costs) -> dict[int, float]:
     """Return the mean relative misfit of costs that are known, by the knee tried; kinds of iteration weigh alike."""
     balanced = iterations.rows(_balanced(iterations))
-    _, linear, square = costs.prefill
-    known = np.array([costs.base, costs.per_sequence or 0.0, costs.per_context_token, linear, square])
-    return {knee: float(np.mean(np.abs(balanced.seconds / (_terms(balanced, knee) @ known) - 1.0))) for knee in KNEES}
+    known = iteration_coefficients(costs)
+    return {
+        knee: float(np.mean(np.abs(balanced.seconds / (iteration_terms(balanced, knee) @ known) - 1.0)))
+        for knee in KNEES
+    }
 
 
 def _balanced(iterations: Iterations) -> NDArray[np.intp]:
@@ -135,7 +172,13 @@ def _balanced(iterations: Iterations) -> NDArray[np.intp]:
     )
 
 
-def _terms(iterations: Iterations, knee: int) -> Floats:
+def iteration_coefficients(costs: Costs) -> Floats:
+    """Return d, e, f, b and c of costs, shape (5,)."""
+    _, linear, square = costs.prefill
+    return np.array([costs.base, costs.per_sequence or 0.0, costs.per_context_token, linear, square])
+
+
+def iteration_terms(iterations: Iterations, knee: int) -> Floats:
     """Return the terms of d, e, f, b and c, shape (n, 5)."""
     B, n, s = iterations.sequences, iterations.chunk_tokens, iterations.chunk_done
     light = np.clip(knee - B, 0.0, n)

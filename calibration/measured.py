@@ -7,7 +7,15 @@ from numpy.typing import NDArray
 
 from calibration.architectures import architectures
 from calibration.costs import Costs, Decode, Prefill
-from calibration.evidence import coefficients, fit_evidence, noise, rounded, source_evidence, tile_evidence
+from calibration.evidence import (
+    coefficients,
+    fit_evidence,
+    interval_evidence,
+    noise,
+    rounded,
+    source_evidence,
+    tile_evidence,
+)
 from calibration.fit import Fit, decode_terms, fit_relative, prefill_terms
 from calibration.padding import chosen_tiling, padded_terms
 from calibration.profile import Profile, Provenance
@@ -28,11 +36,13 @@ def measured_profile(
     model: str,
     recorded_device: str,
     recorded_model: str,
+    quantization: str = "fp16",
     tiles: bool = False,
 ) -> Profile:
     """Return the profile of one model on one device.
 
-    With `tiles` prefill costs whole tiles of prompt tokens, where cross-validation prefers one. `recorded_*` are the
+    The precision of its weights is as the recording's source labels it, unless `quantization` says better. With
+    `tiles` prefill costs whole tiles of prompt tokens, where cross-validation prefers one. `recorded_*` are the
     recording's own names. Raises ValueError when there are too few rows to fit.
     """
     own_prefills = _own(prefills, recorded_device, recorded_model)
@@ -46,10 +56,10 @@ def measured_profile(
     base, per_context_token = coefficients(decode)
     base_j, per_context_token_j = coefficients(decode_j)[:2]
     return Profile(
-        name=f"{device}/{model}/fp16",
+        name=f"{device}/{model}/{quantization}",
         device=recorded_device,
         model=model,
-        quantization="fp16",
+        quantization=quantization,
         runtime="not stated in the recording",
         power_mode="not stated in the recording",
         provenance=Provenance(latency="measured", energy="measured"),
@@ -114,6 +124,7 @@ def _fit_prefill_s(prefills: Prefills, *, tiles: bool) -> tuple[Fit, int, dict[s
     fit = _fit(terms, prefills.seconds, prefills, "prefill seconds")
     lengths = {"prompt_tokens": prefills.prompt_tokens}
     evidence = fit_evidence(fit, terms, prefills.seconds, names=_PREFILL_NAMES, lengths=lengths, by="prompt_tokens")
+    evidence |= interval_evidence(terms, prefills.seconds)
     return fit, tile, {**evidence, "tile": tile_evidence(tiling, used=tile > 1)}
 
 
@@ -125,7 +136,7 @@ def _fit_decode_s(decodes: Decodes) -> tuple[Fit, dict[str, Any]]:
         fit, terms, kept.seconds, names=_DECODE_NAMES, lengths=_lengths(kept), by="output_tokens", refused=refused
     )
     covers = "decode_time_s covers output_tokens - 1 iterations: a single token takes 0 s, as the prefill emits it"
-    return fit, {"covers": covers, **evidence}
+    return fit, {"covers": covers, **evidence, **interval_evidence(terms, kept.seconds)}
 
 
 def _fit_decode_j(decodes: Decodes) -> tuple[Fit, dict[str, Any]]:
@@ -144,6 +155,7 @@ def _fit_decode_j(decodes: Decodes) -> tuple[Fit, dict[str, Any]]:
         "differences between output lengths",
         "window_coefficients": [rounded(value) for value in fit.coefficients[2:].tolist()],
         **evidence,
+        **interval_evidence(terms, kept.energy_j),
     }
 
 
@@ -156,9 +168,10 @@ def _fit_prefill_j(prefills: Prefills, loaded_w: float, tile: int) -> tuple[Fit 
         return None, {"n": len(kept.prompt_tokens), "refused": refused, "unknown": "too few rows are left to fit"}
     fit = _fit(terms, kept.energy_j, kept, "prefill joules")
     lengths = {"prompt_tokens": kept.prompt_tokens}
-    return fit, fit_evidence(
+    evidence = fit_evidence(
         fit, terms, kept.energy_j, names=_PREFILL_NAMES, lengths=lengths, by="prompt_tokens", refused=refused
     )
+    return fit, evidence | interval_evidence(terms, kept.energy_j)
 
 
 def _refused_power(prefills: Prefills, missed: NDArray[np.bool_], loaded_w: float) -> list[dict[str, Any]]:

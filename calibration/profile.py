@@ -1,6 +1,7 @@
 """Profiles: the fitted cost models of one expert on one device in one power mode, and their JSON files."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -34,31 +35,33 @@ class ProfileFile(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a profile's latency and its energy come from, told apart."""
+    """Where a profile's latency and its energy come from, told apart; None for an energy that is not known at all."""
 
     latency: Origin
-    energy: Origin
+    energy: Origin | None
 
     def __post_init__(self) -> None:
-        for key, found in (("latency", self.latency), ("energy", self.energy)):
-            _check_choice(f"provenance.{key}", found, get_args(Origin))
+        _check_choice("provenance.latency", self.latency, get_args(Origin))
+        if self.energy is not None:
+            _check_choice("provenance.energy", self.energy, get_args(Origin))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """What one expert costs on one device: seconds always, joules where they are known.
 
-    `residuals_*` are relative (measured / fitted - 1); `evidence` is any JSON object.
+    `quantization` is None where nothing tells it. `residuals_*` are relative (measured / fitted - 1); `evidence` is any
+    JSON object.
     """
 
     name: str
     device: str
     model: str
-    quantization: str
+    quantization: str | None
     runtime: str
     power_mode: str
     provenance: Provenance
-    energy_scope: Scope
+    energy_scope: Scope | None
     context_tokens: int
     seconds: Costs
     knee_tokens: int
@@ -72,12 +75,16 @@ class Profile:
     def __post_init__(self) -> None:
         for key in ("name", "device", "model", "quantization", "runtime", "power_mode"):
             found = getattr(self, key)
+            if key == "quantization" and found is None:
+                continue
             if not isinstance(found, str) or not found.strip():
                 raise ValueError(f"{key}: found {found!r}, must be text that is not empty")
-        _check_choice("energy_scope", self.energy_scope, get_args(Scope))
+        if self.energy_scope is not None:
+            _check_choice("energy_scope", self.energy_scope, get_args(Scope))
         _check_integer("context_tokens", self.context_tokens, least=1)
         _check_integer("knee_tokens", self.knee_tokens, least=0)
         self._check_joules()
+        self._check_origin()
         _check_residuals("prefill", self.residuals_prefill)
         _check_residuals("decode", self.residuals_decode)
         _check_json("evidence", self.evidence)
@@ -95,6 +102,16 @@ class Profile:
                 f"decode_j.per_sequence: found {self.decode_j[1]!r} beside {self.seconds.per_sequence!r} "
                 "in decode_s; batch terms must be known (a number) or unknown (null) in both"
             )
+
+    def _check_origin(self) -> None:
+        """Refuse an origin or a scope of joules that are not there, and joules without either."""
+        stated = {"provenance.energy": self.provenance.energy, "energy_scope": self.energy_scope}
+        known = self.prefill_j is not None or self.decode_j is not None or self.idle_w is not None
+        for key, found in stated.items():
+            if known and found is None:
+                raise ValueError(f"{key}: found null beside known joules or idle watts; say what they are")
+            if not known and found is not None:
+                raise ValueError(f"{key}: found {found!r}, must be null as prefill_j, decode_j and idle_w are all null")
 
     @property
     def joules(self) -> Costs | None:
@@ -123,7 +140,8 @@ class Profile:
     def with_added_power(self, watts: float, scope: str, source: str) -> "Profile":
         """Return the profile with a constant load of `watts` added, busy and idle, now metered at `scope`.
 
-        `source` says where the watts come from and is kept in the evidence. What is unknown stays unknown.
+        `source` says where the watts come from and is kept in the evidence. What is unknown stays unknown, the scope of
+        joules that are not known included.
         """
         check_coefficient("added power in watts", watts)
         _check_choice("energy_scope", scope, get_args(Scope))
@@ -138,7 +156,7 @@ class Profile:
         )
         return replace(
             self,
-            energy_scope=cast("Scope", scope),
+            energy_scope=None if self.energy_scope is None else cast("Scope", scope),
             prefill_j=cast("Prefill | None", prefill_j),
             decode_j=cast("Decode | None", decode_j),
             idle_w=None if self.idle_w is None else self.idle_w + watts,
@@ -146,13 +164,16 @@ class Profile:
         )
 
 
-def read_profile(path: ProfileFile) -> Profile:
+def read_profile(path: ProfileFile, *, strict: bool = False) -> Profile:
     """Return the profile in a JSON file.
 
-    Raises one ValueError naming the file, the key, what was found and what is allowed.
+    An origin and a scope of joules that it does not have are dropped, as earlier versions wrote them; `strict` refuses
+    them. Raises one ValueError naming the file, the key, what was found and what is allowed.
     """
     try:
         found = load_profile(path.read_text(encoding="utf-8"))
+        if not strict:
+            _drop_origin(found)
         costs = dict(zip(("base", "per_sequence", "per_context_token"), found.pop("decode_s"), strict=True))
         prefill = found.pop("prefill_s")
         check_prefill("prefill_s", prefill)
@@ -174,12 +195,12 @@ def write_profile(profile: Profile, path: Path) -> None:
 
 
 def file_name(name: str) -> str:
-    """Return the file that carries the profile of that name.
+    """Return the file that carries the profile of that name; what is awkward in a file's name becomes a dash.
 
-    >>> file_name("rtx-4090/gemma-7b/bf16")
-    'rtx-4090--gemma-7b--bf16.json'
+    >>> file_name("rtx-4090/gemma-7b/bf16"), file_name("my card (2)/m/q4 k")
+    ('rtx-4090--gemma-7b--bf16.json', 'my-card-2---m--q4-k.json')
     """
-    return name.replace("/", "--") + ".json"
+    return re.sub(r"[^\w.+-]+", "-", name.replace("/", "--")) + ".json"
 
 
 def bundled_profiles() -> dict[str, ProfileFile]:
@@ -212,6 +233,16 @@ def did_you_mean(found: str, allowed: Iterable[str]) -> str:
     """Return '; did you mean …?' when an allowed word is near, else nothing."""
     near = difflib.get_close_matches(found, list(allowed), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _drop_origin(found: dict[str, Any]) -> None:
+    """Set the origin and the scope of a profile's joules to None where it has none, once they are valid words."""
+    if any(found[key] is not None for key in ("prefill_j", "decode_j", "idle_w")):
+        return
+    if found["energy_scope"] is not None:
+        _check_choice("energy_scope", found["energy_scope"], get_args(Scope))
+    Provenance(**found["provenance"])
+    found["energy_scope"], found["provenance"]["energy"] = None, None
 
 
 def _factors(residuals: Sequence[float]) -> tuple[float, ...]:

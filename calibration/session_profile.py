@@ -28,7 +28,7 @@ _AT_ONCE = "the whole answer came at once: its decoding has no duration"
 
 
 def session_profile(
-    sessions: Sessions, *, name: str, quantization: str, tiles: bool = False, token_budget: int | None = None
+    sessions: Sessions, *, name: str, quantization: str | None, tiles: bool = False, token_budget: int | None = None
 ) -> Profile:
     """Return the profile of recorded sessions; energies are null where no window had any.
 
@@ -50,6 +50,7 @@ def session_profile(
         tile_tokens=tile,
     )
     joules = session_joules(sessions, seconds)
+    metered = joules.prefill_j is not None or joules.decode_j is not None or joules.idle_w is not None
     profile = Profile(
         name=name,
         device=str(manifest["device"]),
@@ -57,8 +58,8 @@ def session_profile(
         quantization=quantization,
         runtime=str(manifest.get("runtime_build") or "not told"),
         power_mode=str(manifest["host"].get("power_mode") or "not told"),
-        provenance=Provenance(latency="measured", energy="measured"),
-        energy_scope=cast("Scope", manifest["meter"]["scope"] or "gpu"),
+        provenance=Provenance(latency="measured", energy="measured" if metered else None),
+        energy_scope=cast("Scope", manifest["meter"]["scope"]) if metered else None,
         context_tokens=int(manifest["runtime"].get("context_tokens") or sessions.requests["prompt_tokens"].max()),
         seconds=seconds,
         knee_tokens=0,

@@ -15,6 +15,7 @@ import numpy as np
 from calibration.architectures import Architecture, architecture_of
 from calibration.costs import Costs, Decode, Prefill
 from calibration.evidence import rounded
+from calibration.precision import UNKNOWN
 from calibration.profile import Origin, Profile, Provenance, bundled_profiles, read_profile
 from calibration.recordings import Decodes, Prefills
 
@@ -28,10 +29,16 @@ class Ratios:
     attention: float
 
 
-def ratios(source: Architecture, target: Architecture, source_quantization: str, quantization: str) -> Ratios:
-    """Return how much more a target reads and computes than a source."""
+def ratios(
+    source: Architecture, target: Architecture, source_quantization: str | None, quantization: str | None
+) -> Ratios:
+    """Return how much more a target reads and computes than a source; ValueError for precisions that are not known."""
+    if source_quantization == quantization:  # known or not: the same bytes for each parameter
+        weights = target.read_parameters / source.read_parameters
+    else:
+        weights = target.read_bytes(quantization) / source.read_bytes(source_quantization)
     return Ratios(
-        weights=target.read_bytes(quantization) / source.read_bytes(source_quantization),
+        weights=weights,
         kv=target.kv_bytes_per_token / source.kv_bytes_per_token,
         attention=target.attention_width / source.attention_width,
     )
@@ -49,11 +56,11 @@ def scaled_costs(costs: Costs, by: Ratios) -> Costs:
     )
 
 
-def nearest(target: Architecture, sources: Mapping[str, Architecture], quantization: str) -> str:
-    """Return the name of the source whose bytes of weights read are nearest by ratio; ties by name."""
+def nearest(target: Architecture, sources: Mapping[str, Architecture]) -> str:
+    """Return the name of the source whose weights read are nearest by ratio; ties by name."""
 
     def distance(name: str) -> float:
-        return abs(log(sources[name].read_bytes(quantization) / target.read_bytes(quantization)))
+        return abs(log(sources[name].read_parameters / target.read_parameters))
 
     return min(sorted(sources), key=distance)
 
@@ -73,10 +80,12 @@ def scaled_profile(
     """
     quantization = profile.quantization
     by = ratios(source, target, quantization, quantization)
-    energy: Origin = "assumed" if profile.provenance.energy == "assumed" else "scaled"
+    label = profile.name.rpartition("/")[2] if profile.name.count("/") == 2 else quantization or UNKNOWN
+    origin = profile.provenance.energy
+    energy: Origin | None = "scaled" if origin in {"measured", "composed"} else origin
     return replace(
         profile,
-        name=f"{device}/{target.name}/{quantization}",
+        name=f"{device}/{target.name}/{label}",
         model=target.name,
         provenance=Provenance(latency="scaled", energy=energy),
         context_tokens=target.context_tokens,
@@ -140,7 +149,7 @@ def _left_out(
 ) -> dict[str, Any]:
     own = measured[name]
     others = {other: known[other] for other in measured if other != name}
-    source = nearest(known[name], others, own.quantization)
+    source = nearest(known[name], others)
     by = ratios(known[source], known[name], measured[source].quantization, own.quantization)
     recorded_model = own.evidence["recorded_as"]["model"]
     seconds = scaled_costs(measured[source].seconds, by)

@@ -13,10 +13,11 @@ import os
 from pathlib import Path
 
 from calibration.architectures import Architecture, architecture_of
-from calibration.composed import AssumedPower, assumed_power, composed_profile
+from calibration.composed import AssumedPower, assumed_power
 from calibration.device_transfer import device_errors, write_device_errors
-from calibration.engine import engine_profile
 from calibration.fitting import fit_edgereasoning, fit_sessions
+from calibration.iterations import Limits
+from calibration.kernels import kernel_profile
 from calibration.profile import Profile, file_name, write_profile
 from calibration.sources.edgereasoning import read_decodes, read_prefills
 from calibration.sources.iiswc26 import read_chat_sweep
@@ -44,6 +45,8 @@ ORIN_32 = (
 RTX_4090_BYTES = 24 * 2**30
 USABLE_SHARE = 0.9  # what vLLM takes of a card's memory unless told otherwise
 RTX_4090_LIMIT_W = 450.0
+RTX_4090_LIMITS = Limits(max_batch=64, token_budget=2048, kv_capacity_tokens=65_536)
+"""What fits the memory of a 24 GB card beside an 8B model, with vLLM's own default of tokens an iteration."""
 TRANSFER_NOTE = "median |predicted / recorded - 1| of each measured model left out and predicted from the nearest other"
 
 
@@ -51,12 +54,12 @@ def orin_profiles(measurements: Path) -> list[Profile]:
     """Return the measured profiles of the Orin, then the pool scaled from them; all know their transfer errors."""
     prefill = measurements / "edgereasoning_agx_orin64_prefill.csv"
     decode = measurements / "edgereasoning_agx_orin64_decode.csv"
-    measured = {profile.model: profile for profile in fit_edgereasoning(prefill, decode)}
+    measured = {f.profile.model: f.profile for f in fit_edgereasoning(prefill, decode)}
     known = {model: architecture_of(model) for model in measured}
     errors = transfer_errors(measured, known, read_prefills(prefill), read_decodes(decode))
     scaled = []
     for target in map(architecture_of, POOL):
-        source = nearest(target, known, "fp16")
+        source = nearest(target, known)
         scaled.append(
             scaled_profile(
                 measured[source],
@@ -74,7 +77,7 @@ def orin_32_profiles(measurements: Path) -> list[Profile]:
     """Return measured profiles of the 32GB board: of the sweep's experts those in ORIN_32, which fit well."""
     sweep = read_chat_sweep(measurements / "iiswc26_agx_orin32_chat_sweep.csv.gz")
     chosen = [s for s in sweep if (s.manifest["model"], s.manifest["label"]) in ORIN_32]
-    return [fit_sessions(sessions) for sessions in chosen]
+    return [fit_sessions(sessions).profile for sessions in chosen]
 
 
 def rtx_4090_profiles(data: Path, orin: list[Profile]) -> list[Profile]:
@@ -84,9 +87,10 @@ def rtx_4090_profiles(data: Path, orin: list[Profile]) -> list[Profile]:
     dense, attention, per_sequence = (
         measurements / f"vllm_rtx4090_llama31_8b_{part}.csv.gz" for part in ("dense", "attention", "per_sequence")
     )
-    composed = composed_profile(
+    composed = kernel_profile(
         (dense, attention, per_sequence),
         source,
+        limits=RTX_4090_LIMITS,
         device="rtx-4090",
         device_name="NVIDIA GeForce RTX 4090",
         quantization="bf16",
@@ -111,15 +115,14 @@ def rtx_pro_6000_profile(measurements: Path) -> Profile:
     dense, attention, per_sequence = (
         measurements / f"vllm_rtxpro6000_llama31_8b_{part}.csv.gz" for part in ("dense", "attention", "per_sequence")
     )
-    return engine_profile(
+    return kernel_profile(
         (dense, attention, per_sequence),
         architecture_of("llama-3.1-8b-instruct"),
+        limits=Limits(max_batch=128, token_budget=2048, kv_capacity_tokens=36_578 * 16),
+        chunked=True,
         device="rtx-pro-6000",
         device_name="NVIDIA RTX PRO 6000",
         quantization="bf16",
-        max_batch=128,
-        token_budget=2048,
-        kv_capacity_tokens=36_578 * 16,
     )
 
 

@@ -164,7 +164,7 @@ def profiles() -> Iterable[str]:
     yield markdown(
         ["profile", "latency", "energy", "prefill s", "decode s", "prefill J", "decode J", "rows refused"],
         [
-            [f"`{p.name}`", p.provenance.latency, p.provenance.energy]
+            [f"`{p.name}`", p.provenance.latency, p.provenance.energy or "—"]
             + [error(p, q) for q in ("prefill_s", "decode_s", "prefill_j", "decode_j")]
             + [str(sum(row["n"] for q in p.evidence.values() if isinstance(q, dict) for row in q.get("refused", [])))]
             for p in fitted

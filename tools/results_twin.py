@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from calibration.costs import Costs
-from calibration.iterations import IterationFit, compose_iterations, fit_iterations
+from calibration.iterations import IterationFit, Limits, compose_iterations, fit_iterations
 from calibration.profile import Profile, Provenance
 from twin.network import Network
 from twin.servers.expert import Expert
@@ -113,8 +113,8 @@ def fitted(data: Path) -> IterationFit:
         for kind in ("dense", "attention", "per_sequence")
     ]
     iterations = compose_iterations(*files, layers=32)
-    limits = {"max_batch": MAX_SEQUENCES, "token_budget": TOKEN_BUDGET, "kv_capacity_tokens": BLOCKS * BLOCK_TOKENS}
-    return fit_iterations(iterations.within(**limits))
+    limits = Limits(max_batch=MAX_SEQUENCES, token_budget=TOKEN_BUDGET, kv_capacity_tokens=BLOCKS * BLOCK_TOKENS)
+    return fit_iterations(iterations.within(limits))
 
 
 def replayed(data: Path, fit: IterationFit, *, host_s: float = 0.0) -> Replayed:
@@ -197,8 +197,8 @@ def profile(costs: Costs, knee_tokens: int) -> Profile:
         quantization="bf16",
         runtime="vLLM 0.19, kernel times",
         power_mode="default",
-        provenance=Provenance(latency="composed", energy="assumed"),
-        energy_scope="gpu",
+        provenance=Provenance(latency="composed", energy=None),
+        energy_scope=None,
         context_tokens=131_072,
         seconds=costs,
         knee_tokens=knee_tokens,

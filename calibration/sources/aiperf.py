@@ -9,9 +9,20 @@ import numpy as np
 import pandas as pd
 
 from calibration.session.store import Store
-from calibration.sessions import Sessions, no_batches, no_joules
+from calibration.sessions import Sessions, batches_of, no_batches, no_joules
 from calibration.sources.csv_table import source_of
+from calibration.whole_file import write_whole
 
+LOST = (
+    "energy windows and idle power",
+    "the server's own prompt and decode times and cached tokens",
+    "what was asked for, where the answer had another length",
+    "thermal gates, throttling and cells that are missing",
+    "device, model, runtime, meter and plan",
+)
+"""What a recording holds and the records of AIPerf have no place for."""
+_OWN = "moe2"
+"""The worker of records that `write_aiperf` wrote: their ids carry session, cell and repeat."""
 _FORMULAS = {"ttft_s": "metrics.time_to_first_token", "decode_s": "metrics.request_latency - time_to_first_token"}
 
 
@@ -19,11 +30,13 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
     """Return the records of an AIPerf run as a recorded session without energy.
 
     The records name neither device nor model. Requests that overlapped others are no lone sequences: they are kept
-    with their concurrency and take no part in lone fits. Failed and cancelled ones are refused with their reason.
+    with their concurrency and take no part in lone fits. Records that `write_aiperf` wrote come back in the sessions,
+    cells and batches of the recording. Failed and cancelled ones are refused with their reason.
     """
     good: list[dict[str, Any]] = []
     bad: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    zero_ns: int | None = None  # epoch seconds would cost digits
+    for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             try:
                 record = json.loads(line)
@@ -31,13 +44,22 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
                 if fault:
                     bad.append(str(fault["type"] if isinstance(fault, dict) else fault))
                 else:
-                    good.append(_row(number, record))
+                    zero_ns = int(record["metadata"]["request_start_ns"]) if zero_ns is None else zero_ns
+                    good.append(_row(number, record, zero_ns))
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: is no record of AIPerf ({error!r})") from error
+                why = f"has no {error}" if isinstance(error, KeyError) else str(error)
+                raise ValueError(
+                    f"{path}, line {number}: is no record of AIPerf's profile_export.jsonl ({why})"
+                ) from error
     if not good:
         raise ValueError(f"{path}: no record of a served request, {len(bad)} of failed ones")
     frame = pd.DataFrame(good)
-    frame["concurrency"] = _overlaps(frame["sent_s"].to_numpy(), frame["finished_s"].to_numpy())
+    foreign = frame["concurrency"].isna()
+    overlaps = _overlaps(frame["sent_s"].to_numpy(), frame["finished_s"].to_numpy())
+    frame["concurrency"] = np.where(foreign, overlaps, frame["concurrency"]).astype(int)
+    if n := int((foreign & (frame["concurrency"] > 1)).sum()):
+        crowd = "ran beside others that came and went: no lone sequence, and no batch of a known size"
+        bad += [crowd] * n
     return Sessions(
         source=source_of(path),
         manifest={
@@ -50,7 +72,7 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
             "formulas": _FORMULAS,
         },
         requests=frame,
-        batches=no_batches(),
+        batches=batches_of(frame[~foreign]) if not foreign.all() else no_batches(),
         prefill_j=no_joules(),
         decode_j=no_joules(),
         idle_w=None,
@@ -74,23 +96,33 @@ def write_aiperf(folder: Path, path: Path) -> int:
     frame = store.read()
     asked = frame[frame["kind"] == "request"].sort_values("sent_s")
     zero_ns = int(1e9 * float(store.manifest()["began_unix_s"])) - int(1e9 * float(asked["sent_s"].min()))
-    lines = [json.dumps(_record(n, row, zero_ns)) for n, row in enumerate(asked.to_dict("records"))]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = [json.dumps(_record(n, row, zero_ns), allow_nan=False) for n, row in enumerate(asked.to_dict("records"))]
+    write_whole(path, ("\n".join(lines) + "\n").encode())
     return len(lines)
 
 
-def _row(number: int, record: dict[str, Any]) -> dict[str, Any]:
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as AIPerf's profile_export.jsonl ({error})") from error
+
+
+def _row(number: int, record: dict[str, Any], zero_ns: int) -> dict[str, Any]:
+    """Return a request as recordings have it, in seconds from the first record."""
     metrics, metadata = record["metrics"], record["metadata"]
     prompt = int(metrics["input_sequence_length"]["value"])
     output = int(metrics["output_sequence_length"]["value"])
-    sent_s = int(metadata["request_start_ns"]) / 1e9
+    sent_s = (int(metadata["request_start_ns"]) - zero_ns) / 1e9
     ttft_s = _seconds(metrics["time_to_first_token"])
     latency_s = _seconds(metrics["request_latency"])
+    if prompt < 1 or output < 1 or not 0 < ttft_s <= latency_s < np.inf:
+        raise ValueError(
+            f"{prompt} and {output} tokens, first after {ttft_s:g} s, all after {latency_s:g} s: lengths must be at "
+            "least 1, times above 0 and in that order"
+        )
     return {
-        "session": "aiperf",
-        "cell": str(number),
-        "block": number,
-        "repeat": 0,
+        **_place(number, metadata),
         "asked_prompt_tokens": prompt,
         "asked_output_tokens": output,
         "prompt_tokens": prompt,
@@ -100,9 +132,29 @@ def _row(number: int, record: dict[str, Any]) -> dict[str, Any]:
         "finished_s": sent_s + latency_s,
         "ttft_s": ttft_s,
         "decode_s": latency_s - ttft_s,
-        "chunk_s": (sent_s + ttft_s,),
+        "chunk_s": _chunks(sent_s + ttft_s, metrics.get("inter_chunk_latency")),
         "server_prefill_s": None,
     }
+
+
+def _place(number: int, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return session, cell, block, repeat and concurrency: of the recording it was, else one of its own."""
+    if metadata.get("worker_id") != _OWN:
+        return {"session": "aiperf", "cell": str(number), "block": number, "repeat": 0, "concurrency": np.nan}
+    session, block, concurrency, repeat = str(metadata["x_request_id"]).split("/")[:4]
+    return {
+        "session": session,
+        "cell": str(metadata["conversation_id"]),
+        "block": int(block),
+        "repeat": int(repeat),
+        "concurrency": int(concurrency),
+    }
+
+
+def _chunks(first_s: float, latencies: Mapping[str, Any] | None) -> tuple[float, ...]:
+    """Return the instants of chunks in seconds: the first, and where gaps are told, those after it."""
+    gaps = [] if latencies is None else [_seconds({**latencies, "value": gap}) for gap in latencies["value"]]
+    return tuple((first_s + np.concatenate([[0.0], np.cumsum(gaps)])).tolist())
 
 
 def _seconds(metric: dict[str, Any]) -> float:
@@ -115,14 +167,14 @@ def _seconds(metric: dict[str, Any]) -> float:
 def _record(number: int, row: Mapping[Any, Any], zero_ns: int) -> dict[str, Any]:
     metadata = {
         "session_num": number,
-        "x_request_id": f"{row['cell']}-{row['repeat']}-{number}",
+        "x_request_id": f"{row['session']}/{row['block']}/{row['concurrency']}/{row['repeat']}/{number}",
         "conversation_id": row["cell"],
         "turn_index": 0,
         "request_start_ns": zero_ns + round(1e9 * row["sent_s"]),
         "request_ack_ns": None,
         "request_end_ns": zero_ns + round(1e9 * (row["finished_s"] if row["finished_s"] > 0 else row["sent_s"])),
-        "worker_id": "moe2",
-        "record_processor_id": "moe2",
+        "worker_id": _OWN,
+        "record_processor_id": _OWN,
         "benchmark_phase": "profiling",
         "was_cancelled": False,
         "cancellation_time_ns": None,

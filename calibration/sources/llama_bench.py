@@ -70,7 +70,7 @@ def _manifest(test: dict[str, Any]) -> dict[str, Any]:
         "device": test.get("gpu_info") or test["cpu_info"],
         "model": test["model_filename"],
         "runtime_build": f"llama.cpp {test['build_commit']} ({test['build_number']}), llama-bench",
-        "runtime": {"weights": "as given to llama-bench"},
+        "runtime": {"weights": "as given to llama-bench", "model_file_type": test.get("model_type")},
         "host": {"processor": test["cpu_info"], "threads": test.get("n_threads")},
         "meter": {"name": "none", "scope": None, "covers": "nothing"},
         "formulas": {"ttft_s": "samples_ns of a prompt test: no sampling of the first token is in it"},

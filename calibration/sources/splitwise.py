@@ -83,7 +83,6 @@ def _manifest(model: str, hardware: str, cards: int) -> dict[str, Any]:
         "runtime_build": "as in Splitwise's performance model",
         "runtime": {
             "weights": "not stated in the recording",
-            "quantization": "fp16",
             "context_tokens": None if known is None else known.context_tokens,
         },
         "host": {},

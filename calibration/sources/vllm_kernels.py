@@ -42,15 +42,16 @@ HEADS = ("lm_head", "sampler")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelTables:
-    """One engine's kernel times in seconds: curves (sizes, seconds) by kernel, and the attention grids."""
+    """One engine's kernel times in seconds: curves (sizes, seconds) by kernel, and those of attention.
+
+    Prefill attention has one curve (contexts, seconds) for each of the chunks, timed at contexts of its own.
+    """
 
     sources: tuple[Source, ...]
     dense: dict[str, tuple[Floats, Floats]]
     per_sequence: dict[str, tuple[Floats, Floats]]
     prefill_chunk: Floats
-    prefill_context: Floats
-    prefill_attention_s: Floats
-    """Shape (chunks, contexts)."""
+    prefill_attention: tuple[tuple[Floats, Floats], ...]
     n_decode: Floats
     decode_context: Floats
     decode_attention_s: Floats
@@ -84,7 +85,7 @@ class KernelTables:
         return self.n_decode, self.n_decode * self.decode_context, dense + layers * self.decode_attention_s
 
     def _attention_s(self, chunk: int, context: int) -> float:
-        at_context = [np.interp(context, self.prefill_context, row) for row in self.prefill_attention_s]
+        at_context = [np.interp(context, *curve) for curve in self.prefill_attention]
         return float(np.interp(chunk, self.prefill_chunk, at_context))
 
 
@@ -96,7 +97,7 @@ def read_kernel_tables(dense: Path, attention: Path, per_sequence: Path) -> Kern
     decode = (table["n_decode"] > 0) & (table["prefill_chunk"] == 0)
     if not decode.any():
         raise ValueError(f"{attention}: no rows of pure decoding (prefill_chunk 0, n_decode above 0)")
-    chunks, contexts, grid = _grid(
+    chunks, by_context = _by_chunk(
         attention, table["prefill_chunk"][prefill], table["kv_prefill"][prefill], seconds[prefill]
     )
     return KernelTables(
@@ -104,8 +105,7 @@ def read_kernel_tables(dense: Path, attention: Path, per_sequence: Path) -> Kern
         dense=dense_curves(dense),
         per_sequence=head_curves(per_sequence),
         prefill_chunk=chunks,
-        prefill_context=contexts,
-        prefill_attention_s=grid,
+        prefill_attention=by_context,
         n_decode=table["n_decode"][decode].astype(np.float64),
         decode_context=table["kv_decode"][decode].astype(np.float64),
         decode_attention_s=seconds[decode],
@@ -137,15 +137,25 @@ def _curves(
     return curves
 
 
-def _grid(
+def _by_chunk(
     path: Path, chunk: NDArray[np.int64], context: NDArray[np.int64], seconds: Floats
-) -> tuple[Floats, Floats, Floats]:
-    chunks, contexts = np.unique(chunk), np.unique(context)
-    grid = np.full((len(chunks), len(contexts)), np.nan)
-    grid[np.searchsorted(chunks, chunk), np.searchsorted(contexts, context)] = seconds
-    if not grid.size or np.isnan(grid).any():
-        raise ValueError(f"{path}: the rows of pure prefill (n_decode 0) do not fill a grid of chunk and context")
-    return chunks.astype(np.float64), contexts.astype(np.float64), grid
+) -> tuple[Floats, tuple[tuple[Floats, Floats], ...]]:
+    """Return chunks and the curve of each over its contexts, which must reach as far as those of all chunks."""
+    if not len(chunk):
+        raise ValueError(f"{path}: no rows of pure prefill (prefill_chunk above 0, n_decode 0)")
+    ends = int(context.min()), int(context.max())
+    curves = []
+    for size in np.unique(chunk):
+        own = chunk == size
+        order = np.argsort(context[own], kind="stable")
+        found = context[own][order]
+        if (int(found[0]), int(found[-1])) != ends:
+            raise ValueError(
+                f"{path}: prefills of {size} tokens (n_decode 0) were timed after {found[0]} to {found[-1]} tokens, "
+                f"others after {ends[0]} to {ends[1]}; time each chunk over the same range"
+            )
+        curves.append((found.astype(np.float64), seconds[own][order]))
+    return np.unique(chunk).astype(np.float64), tuple(curves)
 
 
 def _at(curve: tuple[Floats, Floats], size: float) -> float:

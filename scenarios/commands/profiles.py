@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from scenarios.commands.options import ProfileArg
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 from scenarios.runs.folder import check_writable
+
+if TYPE_CHECKING:
+    from calibration.profile import Profile
 
 __all__ = ["profiles"]
 
@@ -29,12 +32,16 @@ def profiles_list(as_json: AsJson = False) -> None:
     from calibration.profile import bundled_profiles, read_profile
 
     found = {name: read_profile(file) for name, file in bundled_profiles().items()}
-    lines = [
-        f"{name:58} latency {p.provenance.latency:8} energy {p.provenance.energy:8} {p.energy_scope}"
-        for name, p in found.items()
-    ]
+    lines = [f"{name:58} latency {p.provenance.latency:8} energy {_energy(p)}" for name, p in found.items()]
     told = {name: {**asdict(p.provenance), "energy_scope": p.energy_scope} for name, p in found.items()}
     say(told, lines, as_json=as_json)
+
+
+def _energy(profile: Profile) -> str:
+    """Return where a profile's joules come from and what they cover, in words."""
+    if profile.provenance.energy is None:
+        return "not known"
+    return f"{profile.provenance.energy:8} {profile.energy_scope}"
 
 
 @profiles.command("show")
@@ -86,7 +93,9 @@ def profiles_compare(
     if extrapolated:
         lines.append("* beyond the lengths that the profile was fitted on: extrapolated")
     scopes = [one.energy_scope, two.energy_scope]
-    if scopes[0] != scopes[1]:
+    unknown = [f"{profile.name}: its joules are not known" for profile in (one, two) if profile.joules is None]
+    lines += unknown
+    if not unknown and scopes[0] != scopes[1]:
         lines.append(f"joules are of different scopes, {scopes[0]} and {scopes[1]}: do not compare them")
     say({"profiles": [one.name, two.name], "energy_scopes": scopes, "costs": told}, lines, as_json=as_json)
 
@@ -126,14 +135,19 @@ def profiles_scale(
 
 @profiles.command("validate")
 def profiles_validate(
-    paths: Annotated[list[Path], typer.Argument(help="Profile files.")], as_json: AsJson = False
+    paths: Annotated[list[Path] | None, typer.Argument(help="Profile files; all bundled ones without a name.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Check profile files; exit status 2 with one message for the first that is wrong.
+    """Check profile files to the letter; exit status 2 with one message for the first that is wrong.
+
+    What is wrong includes an origin or a scope of joules that the profile does not have: runs read such a file, as
+    earlier versions wrote it, without them.
 
     Example: moe2 profiles validate profiles/mine.json
     """
-    from calibration.profile import read_profile
+    from calibration.profile import bundled_profiles, read_profile
 
     with bad_input():
-        found = {str(path): read_profile(path).name for path in paths}
+        files = {str(path): path for path in paths} if paths else bundled_profiles()
+        found = {name: read_profile(file, strict=True).name for name, file in files.items()}
     say(found, [f"{path}: valid, {name}" for path, name in found.items()], as_json=as_json)

@@ -16,7 +16,7 @@ from rich.text import Text
 from scenarios.story.numbers import DASH, MINUS, bound, interval, percent, quantity
 from scenarios.verdicts.verdict import Verdict, overall
 
-__all__ = ["print_accuracy", "print_categories", "print_fits", "print_scenarios", "print_verdicts"]
+__all__ = ["plain_table", "print_accuracy", "print_categories", "print_scenarios", "print_verdicts"]
 
 BUSY = 0.95  # a device busier than this has no slack left: its queue decides the delays
 
@@ -62,7 +62,7 @@ _STYLES = {"holds": "green", "violated": "red", "undecided": "yellow"}
 
 def print_scenarios(questions: Mapping[str, str]) -> None:
     """Print the names of scenarios and what each asks."""
-    table = _plain_table("scenario", "question")
+    table = plain_table("scenario", "question")
     for name, question in questions.items():
         table.add_row(name, escape(question))
     Console(highlight=False, emoji=False).print(table)
@@ -74,7 +74,7 @@ _REFERENCES = {"best_single": "best single", "majority": "majority", "plain": "p
 
 def print_accuracy(found: pd.DataFrame, *, costs_of: str) -> None:
     """Print accuracy, loss and costs of methods on the test split and their paired differences, in points."""
-    table = _plain_table("method", numbers=_ACCURACY)
+    table = plain_table("method", numbers=_ACCURACY)
     for row in found.to_dict("records"):
         table.add_row(row["method"].removeprefix("only "), *_accuracy(row))
     console = Console(highlight=False, emoji=False)
@@ -84,7 +84,7 @@ def print_accuracy(found: pd.DataFrame, *, costs_of: str) -> None:
         "the best single expert (by validation) and the majority vote of all. The oracle needs the right answer, "
         f"so it cannot be built. Loss: nats per question; {_costs(found, costs_of)}"
     )
-    ratios = _plain_table("ratio − 1, %", numbers=tuple(_REFERENCES.values()))
+    ratios = plain_table("ratio − 1, %", numbers=tuple(_REFERENCES.values()))
     for row in found[found["kind"] == "router"].to_dict("records"):
         ratios.add_row(row["method"], *(_ratio(row, name) for name in _REFERENCES))
     console.print(ratios)
@@ -102,7 +102,7 @@ def _costs(found: pd.DataFrame, costs_of: str) -> str:
 def print_categories(found: pd.DataFrame) -> None:
     """Print the router that asks the most experts, category by category."""
     router = found.loc[found["kind"] == "router", "method"].iloc[-1]
-    table = _plain_table(router, numbers=("questions", *_ACCURACY))
+    table = plain_table(router, numbers=("questions", *_ACCURACY))
     for row in found[(found["method"] == router) & (found["category"] != "all")].to_dict("records"):
         table.add_row(escape(row["category"]), str(row["n"]), *_accuracy(row))
     Console(highlight=False, emoji=False).print(table)
@@ -119,26 +119,6 @@ def _accuracy(row: Mapping[Any, Any]) -> list[str]:
     ]
 
 
-def print_fits(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print what was fitted: coefficients, rows used and refused, error on lengths left out."""
-    console = Console(highlight=False, emoji=False)
-    for profile in dict.fromkeys(row["profile"] for row in rows):
-        table = _plain_table("quantity", numbers=("coefficients", "rows", "refused", "error"))
-        table.title, table.title_justify = profile, "left"
-        for row in rows:
-            if row["profile"] == profile:
-                error = DASH if row["error"] is None else percent(row["error"])
-                table.add_row(row["quantity"], _coefficients(row), str(row["n"]), str(row["refused"]), error)
-        console.print(table)
-    for reason in dict.fromkeys(reason for row in rows for reason in row["reasons"]):
-        console.print(f"refused: {escape(reason)}")
-
-
-def _coefficients(row: Mapping[str, Any]) -> str:
-    found = row["coefficients"]
-    return "not known" if found is None else "  ".join(DASH if c is None else f"{c:.3g}" for c in found)
-
-
 def _difference(points: float, low: float, high: float) -> str:
     return f"{100 * points:+.1f} ±{50 * (high - low):.1f}".replace("-", MINUS)
 
@@ -151,7 +131,8 @@ def _ratio(row: Mapping[Any, Any], reference: str) -> str:
     return f"{100 * row[f'ratio_vs_{reference}']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})".replace("-", MINUS)
 
 
-def _plain_table(*texts: str, numbers: Sequence[str] = ()) -> Table:
+def plain_table(*texts: str, numbers: Sequence[str] = ()) -> Table:
+    """Return a table without lines, its columns of text left and those of numbers right."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for column in texts:
         table.add_column(column)

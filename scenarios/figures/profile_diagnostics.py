@@ -1,4 +1,4 @@
-"""A profile beside the cells it was fitted on: data, fit, 90 % band, residuals."""
+"""A profile beside what it was fitted on: data, fit, 90 % band, residuals."""
 
 from pathlib import Path
 
@@ -6,61 +6,100 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from calibration.prediction import Prediction, predict_decode, predict_prefill
-from calibration.profile import Profile, file_name
-from calibration.sessions import Sessions, cells_of
-from scenarios.figures.style import BLUE, DOTS_PER_IN, ORANGE, house_style
+from calibration.diagnostics import Fitted, Panel
+from calibration.profile import file_name
+from scenarios.figures.style import BLUE, DOTS_PER_IN, GREEN, ORANGE, PURPLE, house_style
+
+_COLOURS = (ORANGE, BLUE, GREEN, PURPLE)
+_WIDE = 20.0  # a range whose ends differ by more than this factor is drawn in the logarithm
+_MOST_TICKS = 5
 
 
-def draw_diagnostics(profile: Profile, sessions: Sessions, folder: Path) -> Path:
-    """Draw the diagnostics of a profile fitted on `sessions` as PNG in `folder`; returns the file."""
-    requests = sessions.requests
-    prefills = cells_of(requests, "ttft_s").dropna()
-    decodes = cells_of(requests[requests["asked_output_tokens"] > 1], "decode_s").dropna()
-    P, out = (decodes[f"asked_{key}_tokens"].to_numpy() for key in ("prompt", "output"))
-    steps = out - 1
-    curve = np.geomspace(prefills["asked_prompt_tokens"].min(), prefills["asked_prompt_tokens"].max(), 100)
-    lone = predict_decode(profile, P, out)
-    path = folder / file_name(profile.name).replace(".json", ".png")
+def draw_diagnostics(fitted: Fitted, folder: Path) -> Path:
+    """Draw the diagnostics of a profile as PNG in `folder`, named as the profile's file is; returns the file."""
+    path = folder / file_name(fitted.profile.name).replace(".json", ".png")
     with house_style():
-        canvas = Canvas(figsize=(8, 6), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
+        canvas = Canvas(figsize=(8, 6.5), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
         FigureCanvasAgg(canvas)
-        (top_left, top_right), (low_left, low_right) = canvas.subplots(2, 2, sharex="col")
-        _curve(top_left, curve, predict_prefill(profile, curve, extrapolate=True))
-        top_left.plot(prefills["asked_prompt_tokens"], prefills["ttft_s"], "o", ms=4, color=ORANGE, label="cells")
-        order = np.argsort(P, kind="stable")
-        _curve(top_right, P[order], lone, steps, order)
-        top_right.plot(P, decodes["decode_s"] / steps, "o", ms=4, color=ORANGE)
-        _residuals(low_left, prefills["asked_prompt_tokens"].to_numpy(), prefills["ttft_s"].to_numpy()
-                   / np.asarray(profile.seconds.prefill_of(prefills["asked_prompt_tokens"])) - 1)  # fmt: skip
-        _residuals(low_right, P, decodes["decode_s"].to_numpy() / lone.seconds - 1)
-        top_left.set(title="Time to first token, s", xscale="log", yscale="log")
-        from_nothing = len(P) > 0 and P.min() == 0  # llama-bench decodes without a prompt
-        top_right.set(title="Decode, s per token", xscale="linear" if from_nothing else "log", yscale="log")
-        top_left.legend()
+        title = f"{fitted.profile.name}\npoints: data · line: fit · shade: 90 % prediction interval"
+        canvas.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
+        grid = canvas.subplots(2, len(fitted.panels), sharex="col", height_ratios=(3, 2), squeeze=False)
+        for upper, lower, panel in zip(*grid, fitted.panels, strict=True):
+            _draw_fit(upper, panel)
+            _draw_residuals(lower, panel)
         canvas.savefig(path, metadata={"Software": None})
     return path
 
 
-def _curve(
-    axes: Axes,
-    x: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
-    found: Prediction,
-    steps: "np.ndarray[tuple[int, ...], np.dtype[np.int64]] | float" = 1.0,
-    order: "np.ndarray[tuple[int, ...], np.dtype[np.intp]] | slice" = slice(None),
-) -> None:
-    low, middle, high = ((values / steps)[order] for values in (found.low_s, found.seconds, found.high_s))
-    axes.plot(x, middle, color=BLUE, label="fit")
-    if np.isfinite(low).all():
-        axes.fill_between(x, np.maximum(low, 0.05 * middle), high, color=BLUE, alpha=0.2, label="90 % interval")
+def _draw_fit(axes: Axes, panel: Panel) -> None:
+    """Draw values over their curves, each curve with its band."""
+    unit, scale = _unit(panel)
+    for series, colour in zip(panel.series, _COLOURS, strict=False):
+        curve = series.curve / scale
+        if panel.band is not None:
+            low, high = ((1.0 + by) * curve for by in panel.band)
+            axes.fill_between(series.curve_x, np.maximum(low, 0.05 * curve), high, color=colour, alpha=0.15, lw=0)
+        axes.plot(series.curve_x, curve, color=colour, lw=1.4)
+        axes.plot(series.x, series.measured / scale, "o", ms=4, mec="white", mew=0.4, color=colour, label=series.label)
+    axes.set(title=panel.title, ylabel=unit)
+    _scale(axes, "x", np.concatenate([series.x for series in panel.series]))
+    _scale(axes, "y", np.concatenate([series.measured for series in panel.series]) / scale)
+    if panel.band is None:
+        axes.text(0.98, 0.03, "interval declined", transform=axes.transAxes, fontsize=8, ha="right")
+    if len(panel.series) > 1:
+        axes.legend(fontsize=8, handletextpad=0.2)
 
 
-def _residuals(
-    axes: Axes,
-    x: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]",
-    residuals: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
-) -> None:
-    axes.axhline(0.0, color=BLUE, lw=1)
-    axes.plot(x, 100 * residuals, "o", ms=4, color=ORANGE)
-    axes.set(xlabel="prompt tokens", ylabel="measured / fitted − 1, %")
+def _draw_residuals(axes: Axes, panel: Panel) -> None:
+    axes.axhline(0.0, color="black", lw=0.8)
+    if panel.band is not None:
+        axes.axhspan(*(100 * by for by in panel.band), color=BLUE, alpha=0.1, lw=0)
+    for series, colour in zip(panel.series, _COLOURS, strict=False):
+        axes.plot(series.x, 100 * series.residuals, "o", ms=4, mec="white", mew=0.4, color=colour)
+    axes.set(xlabel=panel.xlabel, ylabel="data / fit − 1, %")
+
+
+def _unit(panel: Panel) -> tuple[str, float]:
+    """Return the unit of an axis of seconds and how many seconds it is: milliseconds where all values are below 1 s."""
+    values = np.concatenate([series.measured for series in panel.series])
+    return ("milliseconds", 1e-3) if len(values) and values.max() < 1.0 else ("seconds", 1.0)
+
+
+def _scale(axes: Axes, which: str, values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> None:
+    """Make a wide range logarithmic, with at most five labelled ticks at 1, 2 and 5 so that none meets another."""
+    if not len(values) or values.min() <= 0 or values.max() < _WIDE * values.min():
+        return
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(_ticks(float(values.min()), float(values.max()))))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: _short(value))
+
+
+def _short(value: float) -> str:
+    """Return a tick's number in few letters.
+
+    >>> _short(0.5), _short(200), _short(30_000), _short(1e6)
+    ('0.5', '200', '30k', '1M')
+    """
+    for size, letter in ((1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if letter == 'k' else size):g}{letter}"
+    return f"{value:g}"
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round numbers from low to high, at most five, evenly in the logarithm.
+
+    >>> _ticks(30, 9000), _ticks(0.1, 3)
+    ([30.0, 100.0, 300.0, 1000.0, 3000.0], [0.1, 0.2, 0.5, 1.0, 2.0])
+    """
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        found = [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
+        found = [round(value, 9) for value in found if low * 0.999 <= value <= high * 1.001]
+        if len(found) <= _MOST_TICKS:
+            return found
+    return found[:: -(-len(found) // _MOST_TICKS)]

@@ -141,11 +141,10 @@ def energies(story: Story) -> Table:
     rows = []
     for row in table.to_dict("records"):
         joules = [known(row[name], "J", "not known") for name in kinds]
-        if not isinstance(row["energy"], str):
+        if not isinstance(row["hardware"], str):
             rows.append((_name(row["device"]), missing("no profile"), *joules))
             continue
-        tag = Cell(text=row["energy"], below=f"{row['energy_scope']} scope", style="tag")
-        rows.append((_name(row["device"], below=row["hardware"]), tag, *joules))
+        rows.append((_name(row["device"], below=row["hardware"]), _energy_origin(row), *joules))
     columns = ("Device", "Energy is", *kinds.values())
     return Table(caption="Joules per served request", columns=columns, rows=tuple(rows), n_text=2)
 
@@ -255,6 +254,13 @@ def left_out(subset: Subset) -> Table:
     return Table(caption="Experts left out", columns=("Expert", "Why"), rows=rows, n_text=2)
 
 
+def _energy_origin(row: Mapping[Any, Any]) -> Cell:
+    """Return where a profile's joules come from and what they cover; a profile without joules says so."""
+    if not isinstance(row["energy"], str) or not row["energy"]:
+        return missing("not known")
+    return Cell(text=row["energy"], below=f"{row['energy_scope']} scope", style="tag")
+
+
 def profiles(story: Story) -> Table:
     """Return where the figures of every expert come from."""
     rows = tuple(
@@ -262,7 +268,7 @@ def profiles(story: Story) -> Table:
             _name(row["expert"], below=row["profile"]),
             _name(row["device"], below=row["hardware"]),
             Cell(text=row["latency"], style="tag"),
-            Cell(text=row["energy"], below=f"{row['energy_scope']} scope", style="tag"),
+            _energy_origin(row),
             Cell(text=row["source"] or DASH, why="" if row["source"] else "not stated", style="prose"),
             Cell(text=row["errors"] or DASH, why="" if row["errors"] else "not known", style="prose"),
         )

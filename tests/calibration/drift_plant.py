@@ -44,7 +44,7 @@ def profile_of(observed, *, keep_sessions=True):
     base, per_context_token = rest.coefficients[0], rest.coefficients[-1]
     profile = Profile(
         name="bench/m/q", device="bench", model="m", quantization="q", runtime="r", power_mode="p",
-        provenance=Provenance(latency="measured", energy="assumed"), energy_scope="wall", context_tokens=4096,
+        provenance=Provenance(latency="measured", energy=None), energy_scope=None, context_tokens=4096,
         seconds=Costs(
             prefill=tuple(first.coefficients.tolist()), base=float(base),
             per_sequence=float(rest.coefficients[1]) if observed.batched else None,

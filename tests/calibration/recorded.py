@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from calibration.fitting import fit_tables
+from calibration.profile import Profile, file_name, write_profile
 
 DEVICE = "Jetson AGX Orin 64GB"
 PREFILL_S = (0.08, 0.0008, 4e-8)
@@ -11,6 +15,15 @@ DECODE_S = (0.1, 8e-7)
 PREFILL_J = (0.5, 0.02, 1e-6)
 DECODE_J = (2.8, 4e-5)
 PROMPTS = range(129, 4098, 128)
+
+
+def fit_recording(paths: Sequence[Path], out: Path, **told: Any) -> list[Profile]:
+    """Fit tables, write the profiles and return them, as `moe2 fit` does without figures."""
+    profiles = [fitted.profile for fitted in fit_tables(paths, **told)]
+    out.mkdir(parents=True, exist_ok=True)
+    for profile in profiles:
+        write_profile(profile, out / file_name(profile.name))
+    return profiles
 
 
 def write_prefills(path: Path, *, noise: float = 0.0, models: Sequence[str] = ("Model-A",), idle: int = 0) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from calibration.architectures import architecture_of
-from calibration.profile import bundled_profiles, find_profile
+from calibration.profile import bundled_profiles, find_profile, read_profile
 
 POOL = {
     "llama-3.1-8b-instruct",
@@ -48,7 +48,7 @@ def test_a_profile_says_where_it_comes_from(name, tmp_path):
         assert (latency, energy) == ("composed", "assumed")
         assert profile.knee_tokens > 0
     elif name.startswith("rtx-pro-6000"):
-        assert (latency, profile.joules) == ("composed", None)
+        assert (latency, energy, profile.energy_scope, profile.joules) == ("composed", None, None, None)
         assert profile.knee_tokens > 0
         assert profile.evidence["iterations"]["mean_abs_misfit"] < 0.2
     else:
@@ -57,6 +57,12 @@ def test_a_profile_says_where_it_comes_from(name, tmp_path):
     assert (profile.seconds.per_sequence is None) == name.startswith("agx-orin")
     unmetered = "1.5b" in name or name.startswith(("rtx-pro-6000", "agx-orin-32gb"))  # prefills too short to meter
     assert (profile.joules is None) == unmetered
+
+
+def test_every_bundled_file_is_valid_to_the_letter():
+    """No file states an origin or a scope of joules that it does not have: strict reading, which drops nothing."""
+    for name, file in bundled_profiles().items():
+        assert read_profile(file, strict=True).name == name
 
 
 def test_larger_models_are_slower_on_the_same_device(tmp_path):

@@ -4,10 +4,21 @@ import json
 
 import numpy as np
 import pytest
-from recorded import DECODE_J, DECODE_S, DEVICE, PREFILL_J, PREFILL_S, PROMPTS, write_decodes, write_prefills
+from recorded import (
+    DECODE_J,
+    DECODE_S,
+    DEVICE,
+    PREFILL_J,
+    PREFILL_S,
+    PROMPTS,
+    fit_recording,
+    write_decodes,
+    write_prefills,
+)
 
-from calibration.fitting import fit_recording, fit_summary
-from calibration.profile import read_profile
+from calibration.fitting import device_slug, fit_summary
+from calibration.iterations import Limits
+from calibration.profile import file_name, find_profile, read_profile
 
 
 def test_known_coefficients_come_back_from_noisy_files(tmp_path):
@@ -123,7 +134,45 @@ def test_kernel_tables_need_their_device_and_model_named(data, tmp_path):
         fit_recording(paths, tmp_path)
     with pytest.raises(ValueError, match=r"did you mean 'llama-3\.1-8b-instruct'\?"):
         fit_recording(paths, tmp_path, device="NVIDIA GeForce RTX 4090", model="llama-3.1-8b-instruc")
-    (profile,) = fit_recording(paths, tmp_path, device="NVIDIA GeForce RTX 4090", model="llama-3.1-8b-instruct")
-    assert profile.name == "rtx-4090/llama-3.1-8b-instruct/bf16"
+    told = {"device": "NVIDIA GeForce RTX 4090", "model": "llama-3.1-8b-instruct"}
+    (profile,) = fit_recording(paths, tmp_path, **told)
+    assert (profile.name, profile.quantization) == ("rtx-4090/llama-3.1-8b-instruct/unknown", None)
+    (stated,) = fit_recording(paths, tmp_path, **told, quantization="bf16")
+    assert (stated.name, stated.quantization) == ("rtx-4090/llama-3.1-8b-instruct/bf16", "bf16")
+    assert stated.seconds == profile.seconds
+    assert (profile.provenance.energy, profile.energy_scope) == (None, None)
     assert profile.joules is None
     assert float(profile.seconds.decode_of(1, 512)) == pytest.approx(0.017, rel=0.05)
+
+
+@pytest.mark.parametrize("card", ["rtx4090", "rtxpro6000"])
+def test_the_tables_of_every_card_are_fitted_by_one_path(card, data, tmp_path):
+    """Tables whose chunks were timed at contexts of their own are fitted too, for either scheduler, as bundled."""
+    parts = ("per_sequence", "dense", "attention")
+    paths = [data / "measurements" / f"vllm_{card}_llama31_8b_{part}.csv.gz" for part in parts]
+    told = {"device": card, "model": "llama-3.1-8b-instruct", "quantization": "bf16"}
+    (alone,) = fit_recording(paths, tmp_path / "alone", **told, limits=Limits(max_batch=64, kv_capacity_tokens=65_536))
+    kv_tokens = 36_578 * 16
+    limits = Limits(max_batch=128, token_budget=2048, kv_capacity_tokens=kv_tokens)
+    (chunked,) = fit_recording(paths, tmp_path / "chunked", **told, limits=limits)
+    lone_s = [float(p.seconds.decode_of(1, 1000)) for p in (alone, chunked)]
+    assert lone_s[1] == pytest.approx(lone_s[0], rel=0.15)  # of one card, fitted for two schedulers
+    name = {"rtx4090": "rtx-4090", "rtxpro6000": "rtx-pro-6000"}[card] + "/llama-3.1-8b-instruct/bf16"
+    bundled = find_profile(name, tmp_path)
+    assert bundled.seconds == {"rtx4090": alone, "rtxpro6000": chunked}[card].seconds
+
+
+@pytest.mark.parametrize(
+    ("device", "slug"),
+    [
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("AMD EPYC(TM) 7B12 (2 cores)", "amd-epyc-7b12-2-cores"),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "intel-xeon-cpu-2.20ghz"),
+        ("NVIDIA", "nvidia"),
+        ("a/b", "a-b"),
+    ],
+)
+def test_a_device_is_named_without_what_is_awkward_in_a_file(device, slug):
+    """Parentheses, slashes and trademarks of processors' names are in no name of a profile or of its file."""
+    assert device_slug(device) == slug
+    assert not set("()/ @") & set(file_name(f"{slug}/m (x)/q"))

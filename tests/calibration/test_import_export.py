@@ -1,13 +1,16 @@
 """Laws of other tools' files: what goes out comes back, units are theirs at the file and SI here."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from fault_server import fault_server
 from test_session import PLAN, record, requests_of
 
 from calibration.session_profile import session_profile
+from calibration.sessions import read_sessions
 from calibration.sources.aiperf import read_aiperf, write_aiperf
 from calibration.sources.llama_bench import read_llama_bench
 
@@ -63,6 +66,63 @@ def test_aiperf_records_go_out_and_come_back(tmp_path):
     assert back.requests["ttft_s"].to_numpy() == pytest.approx(ttft_s, abs=1e-9)
     assert back.requests["asked_prompt_tokens"].to_list() == good["asked_prompt_tokens"].to_list()
     assert set(back.requests["concurrency"]) == {1}
+
+
+def test_a_recording_comes_back_from_aiperf_with_its_batches(tmp_path):
+    """What the form can hold is the same after there and back: sessions, cells, durations, chunks and batches."""
+    plan = replace(PLAN, concurrency=(1, 2), output_tokens=(16,))
+    with fault_server("none", token_s=0.005) as address:
+        record(tmp_path / "r", address, plan)
+    write_aiperf(tmp_path / "r", tmp_path / "profile_export.jsonl")
+    there = read_sessions([tmp_path / "r"])
+    back = read_aiperf(tmp_path / "profile_export.jsonl", device="a CPU", model="small")
+    keys = ["session", "cell", "block", "repeat", "concurrency", "prompt_tokens", "output_tokens"]
+    own, again = (s.requests.sort_values("sent_s").reset_index(drop=True) for s in (there, back))
+    numbers = dict.fromkeys(keys[2:], float)
+    pd.testing.assert_frame_equal(again[keys].astype(numbers), own[keys].astype(numbers))
+    for column in ("ttft_s", "decode_s"):
+        assert again[column].to_numpy() == pytest.approx(own[column].to_numpy(), abs=1e-8)
+    for one, two in zip(own["chunk_s"], again["chunk_s"], strict=True):
+        assert np.diff(two) == pytest.approx(np.diff(one), abs=1e-8)
+    assert len(there.batches) > 0
+    assert back.batches.to_numpy(float) == pytest.approx(there.batches.to_numpy(float), rel=1e-6)
+    assert back.refused == ()
+
+
+def test_requests_that_overlap_at_will_are_counted_and_told(tmp_path):
+    """Another generator's overlapping requests are neither lone nor batches of a known size: the reason says so."""
+    lines = []
+    for n, sent_ns in enumerate((0, 100_000_000, 5_000_000_000)):
+        metrics = {
+            "input_sequence_length": {"value": 8, "unit": "tokens"},
+            "output_sequence_length": {"value": 4, "unit": "tokens"},
+            "time_to_first_token": {"value": 200.0, "unit": "ms"},
+            "request_latency": {"value": 500.0, "unit": "ms"},
+        }
+        metadata = {"request_start_ns": 1_759_813_207_000_000_000 + sent_ns, "worker_id": f"worker_{n}"}
+        lines.append(json.dumps({"metadata": metadata, "metrics": metrics, "error": None}))
+    path = tmp_path / "profile_export.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    found = read_aiperf(path, device="d", model="m")
+    assert found.requests["concurrency"].to_list() == [2, 2, 1]
+    assert found.requests["sent_s"].to_list() == [0.0, 0.1, 5.0]  # seconds from the first, so that no digit is lost
+    assert (found.refused[0]["n"], len(found.batches)) == (2, 0)
+    assert "no batch of a known size" in found.refused[0]["reason"]
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), float("inf"), "soon"])
+def test_times_that_cannot_be_are_no_record(value, tmp_path):
+    """Negative, zero, NaN, infinite and wordy times are refused with the line, in either direction of the form."""
+    metrics = {
+        "input_sequence_length": {"value": 8, "unit": "tokens"},
+        "output_sequence_length": {"value": 4, "unit": "tokens"},
+        "time_to_first_token": {"value": value, "unit": "ms"},
+        "request_latency": {"value": 500.0, "unit": "ms"},
+    }
+    path = tmp_path / "profile_export.jsonl"
+    path.write_text(json.dumps({"metadata": {"request_start_ns": 1}, "metrics": metrics, "error": None}) + "\n")
+    with pytest.raises(ValueError, match=r"export\.jsonl, line 1: is no record of AIPerf"):
+        read_aiperf(path, device="d", model="m")
 
 
 def test_an_aiperf_record_of_its_own_documentation_reads(tmp_path):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from calibration.architectures import architecture_of
-from calibration.composed import assumed_power, composed_profile
+from calibration.composed import assumed_power
+from calibration.iterations import Limits
+from calibration.kernels import kernel_profile
 from calibration.recordings import Source
 from calibration.sources.vllm_kernels import DECODER_LAYER, HEADS, ONCE, read_kernel_tables
 
@@ -43,9 +45,10 @@ def test_an_iteration_is_the_sum_of_its_kernels(files):
 
 def test_a_composed_profile_gives_back_the_tables(files):
     """Tables that are linear in B and C are fitted exactly: d, e and f follow from the kernels by hand."""
-    profile = composed_profile(
-        files,
+    profile = kernel_profile(
+        tuple(files),
         architecture_of("llama-3.1-8b-instruct"),
+        limits=Limits(max_batch=64, token_budget=2048, kv_capacity_tokens=65_536),
         device="gpu",
         device_name="A GPU",
         quantization="bf16",
@@ -60,15 +63,26 @@ def test_a_composed_profile_gives_back_the_tables(files):
     assert profile.evidence["decode_s"]["refused"][0]["n"] == 3  # 128 sequences, thrice
 
 
+def test_a_hole_within_the_contexts_of_a_chunk_changes_nothing(files):
+    """Attention is linear in context here, so a point that was not timed is what its neighbours say of it."""
+    whole = read_kernel_tables(*files)
+    kept = [line for line in files[1].read_text().splitlines() if not line.startswith(("64,64,0", "512,2048,0"))]
+    files[1].write_text("\n".join(kept) + "\n")
+    holed = read_kernel_tables(*files)
+    for P in (64, 300, 512, 4096, 8000):
+        assert holed.prefill_s(P, layers=32) == pytest.approx(whole.prefill_s(P, layers=32), rel=1e-9)
+
+
 def test_assumed_energy_is_power_times_time_and_states_its_range(files):
     """Joules per second are the assumed watts, within their range, decode below prefill."""
     source = Source(file="power.csv", sha256="0")
     power = assumed_power(idle_w=50.0, busy_w=350.0, limit_w=450.0, limit_source="the maker", sources=(source,))
     assert power.decode_w == (200.0, 275.0, 350.0)
     assert power.prefill_w == (275.0, 350.0, 450.0)
-    profile = composed_profile(
-        files,
+    profile = kernel_profile(
+        tuple(files),
         architecture_of("llama-3.1-8b-instruct"),
+        limits=Limits(max_batch=64, token_budget=2048, kv_capacity_tokens=65_536),
         device="gpu",
         device_name="A GPU",
         quantization="bf16",
@@ -86,7 +100,11 @@ def test_assumed_energy_is_power_times_time_and_states_its_range(files):
     ("file", "gone", "message"),
     [
         (0, "qkv_proj", r"dense\.csv: no rows for the kernel 'qkv_proj'"),
-        (1, "64,2048,0", r"attention\.csv: the rows of pure prefill .* do not fill a grid"),
+        (
+            1,
+            "64,8192,0",
+            r"attention\.csv: prefills of 64 tokens .* timed after 0 to 2048 tokens, others after 0 to 8192",
+        ),
         (1, "0,0,", r"attention\.csv: no rows of pure decoding"),
         (2, "sampler", r"per_sequence\.csv: no rows for the kernel 'sampler'"),
     ],
@@ -116,8 +134,13 @@ def test_the_knee_of_a_4090_is_told_from_its_tables(data):
     """
     parts = ("dense", "attention", "per_sequence")
     files = [data / "measurements" / f"vllm_rtx4090_llama31_8b_{part}.csv.gz" for part in parts]
-    profile = composed_profile(
-        files, architecture_of("llama-3.1-8b-instruct"), device="gpu", device_name="A GPU", quantization="bf16"
+    profile = kernel_profile(
+        tuple(files),
+        architecture_of("llama-3.1-8b-instruct"),
+        device="gpu",
+        device_name="A GPU",
+        quantization="bf16",
+        limits=Limits(max_batch=64, token_budget=2048, kv_capacity_tokens=65_536),
     )
     tables = read_kernel_tables(*files)
     knee, linear = profile.knee_tokens, profile.seconds.prefill[1]

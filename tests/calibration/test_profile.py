@@ -35,10 +35,14 @@ plain = st.recursive(
 def profiles(draw):
     batch = draw(st.booleans())
     base_j, per_sequence_j, context_j = draw(three)
+    prefill_j, idle_w = draw(st.none() | three), draw(st.none() | coefficients)
+    decode_j = draw(st.none() | st.just((base_j, per_sequence_j if batch else None, context_j)))
+    known = (prefill_j, decode_j, idle_w) != (None, None, None)
     return Profile(
-        **{key: draw(texts) for key in ("name", "device", "model", "quantization", "runtime", "power_mode")},
-        provenance=Provenance(latency=draw(origins), energy=draw(origins)),
-        energy_scope=draw(st.sampled_from(["gpu", "module", "board", "wall"])),
+        **{key: draw(texts) for key in ("name", "device", "model", "runtime", "power_mode")},
+        quantization=draw(st.none() | texts),
+        provenance=Provenance(latency=draw(origins), energy=draw(origins) if known else None),
+        energy_scope=draw(st.sampled_from(["gpu", "module", "board", "wall"])) if known else None,
         context_tokens=draw(st.integers(1, 10**6)),
         seconds=Costs(
             prefill=draw(three),
@@ -48,9 +52,9 @@ def profiles(draw):
             tile_tokens=draw(st.sampled_from([1, 64, 256])),
         ),
         knee_tokens=draw(st.integers(0, 4096)),
-        prefill_j=draw(st.none() | three),
-        decode_j=draw(st.none() | st.just((base_j, per_sequence_j if batch else None, context_j))),
-        idle_w=draw(st.none() | coefficients),
+        prefill_j=prefill_j,
+        decode_j=decode_j,
+        idle_w=idle_w,
         residuals_prefill=tuple(draw(st.lists(st.floats(-0.99, 9.0), max_size=5))),
         residuals_decode=tuple(draw(st.lists(st.floats(-0.99, 9.0), max_size=5))),
         evidence=draw(st.dictionaries(st.text(), plain, max_size=3)),
@@ -94,7 +98,7 @@ def test_a_profile_comes_back_from_its_file_as_it_was(profile, tmp_path_factory)
 def test_added_power_adds_watts_times_seconds(profile, watts, B, C):
     """A constant load adds its watts to every second: idle, prefill and decode; the unknown stays unknown."""
     more = profile.with_added_power(watts, "board", "a wall meter")
-    assert more.energy_scope == "board"
+    assert more.energy_scope == (None if profile.energy_scope is None else "board")
     assert more.evidence["added_power"][-1] == {"watts": watts, "scope": "board", "source": "a wall meter"}
     assert (more.idle_w is None) == (profile.idle_w is None)
     assert (more.joules is None) == (profile.joules is None)
@@ -221,6 +225,25 @@ def test_bundled_profiles_are_valid_and_carry_the_name_they_are_found_by(tmp_pat
         profile = find_profile(name, tmp_path)
         assert profile.name == name
         assert file.name == file_name(name)
+
+
+def test_joules_that_are_not_there_have_no_origin_and_no_scope(tmp_path):
+    """An origin or a scope needs joules or idle watts, and these need both; a file of an earlier version is mended."""
+    nothing = {"prefill_j": None, "decode_j": None, "idle_w": None}
+    with pytest.raises(ValueError, match=r"provenance\.energy: found 'measured', must be null as prefill_j, decode_j"):
+        replace(an_orin(), **nothing)
+    with pytest.raises(ValueError, match=r"energy_scope: found 'gpu', must be null"):
+        replace(an_orin(), **nothing, provenance=Provenance(latency="measured", energy=None))
+    with pytest.raises(ValueError, match=r"energy_scope: found null beside known joules or idle watts"):
+        replace(an_orin(), energy_scope=None)
+    assert replace(an_orin(), prefill_j=None, decode_j=None).energy_scope == "gpu"  # of the idle watts
+    path = tmp_path / "orin.json"
+    write_profile(an_orin(), path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **nothing}))
+    mended = read_profile(path)
+    assert (mended.energy_scope, mended.provenance) == (None, Provenance(latency="measured", energy=None))
+    with pytest.raises(ValueError, match=r"orin\.json: provenance\.energy: found 'measured', must be null"):
+        read_profile(path, strict=True)
 
 
 def test_energy_is_known_only_whole():

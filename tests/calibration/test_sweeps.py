@@ -36,7 +36,7 @@ def write_sweep(path, *, device="AGX Orin 32GB", cached=False):
 def test_a_sweep_gives_its_laws_back_in_si(tmp_path):
     """Seconds and joules come back from milliseconds and millijoules, the lag takes less than 10 % of the joules."""
     (sessions,) = read_recorded([write_sweep(tmp_path / "sweep.csv")])
-    profile = fit_sessions(sessions)
+    profile = fit_sessions(sessions).profile
     assert profile.name == "agx-orin-32gb/llama-3.2-1b/engine-q8_0"
     assert (profile.quantization, profile.idle_w, profile.energy_scope) == ("q8_0", IDLE_W, "module")
     P = np.array(LENGTHS)
@@ -138,11 +138,12 @@ def test_splitwise_gives_batch_terms_and_no_energy(tmp_path):
     path = tmp_path / "splitwise.csv"
     path.write_text("\n".join(lines) + "\n")
     (sessions,) = read_performance_model(path)
-    profile = fit_sessions(sessions)
-    assert profile.name == "8-x-a100-80gb/llama-2-70b/fp16"
+    profile = fit_sessions(sessions).profile
+    assert profile.name == "8-x-a100-80gb/llama-2-70b/unknown"
     assert profile.seconds.decode == pytest.approx((d, e, f), rel=1e-3)
     assert profile.seconds.prefill == pytest.approx(PREFILL_S, rel=1e-3)
     assert (profile.joules, profile.idle_w) == (None, None)
+    assert (profile.quantization, profile.provenance.energy, profile.energy_scope) == (None, None, None)
     assert profile.evidence["refused_rows"][0]["reason"].startswith("prompt time of a batch")
 
 
@@ -152,7 +153,7 @@ def test_the_real_machines_of_splitwise(data):
     assert len(found) == 12
     chosen = [s for s in found if s.manifest["device"] in {"2 x A100-80GB", "8 x H100-80GB"}]
     lone = [
-        fit_sessions(s).seconds.decode_of([1, 32], [1000, 32_000])
+        fit_sessions(s).profile.seconds.decode_of([1, 32], [1000, 32_000])
         for s in chosen
         if s.manifest["model"] == "llama-2-70b"
     ]

@@ -47,7 +47,7 @@ def test_from_a_server_to_a_profile(app, tmp_path, monkeypatch):
     again = ("--device", "Test CPU", "--model", "again", "--no-figure")
     run(app, "fit", tmp_path / "e.jsonl", "--out", tmp_path / "p", *again)
     run(app, "fit", tmp_path / "e.jsonl", "--out", tmp_path / "p", status=2)
-    assert read_profile(tmp_path / "p" / "test-cpu--again--bf16.json").seconds.decode_of(1, 32) > 0
+    assert read_profile(tmp_path / "p" / "test-cpu--again--unknown.json").seconds.decode_of(1, 32) > 0
     assert "valid" in run(app, "profiles", "validate", tmp_path / "p" / "test-cpu--small--f32.json")
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from calibration.iterations import Iterations, fit_iterations
+from calibration.iterations import Iterations, Limits, fit_iterations
 from tools.results_twin import fitted, halves, host_time_s, replayed
 
 
@@ -50,4 +50,4 @@ def test_only_iterations_that_an_engine_can_run_are_kept(limit, kept):
     columns = {"sequences": [1, 2, 3], "context_tokens": [9, 9, 9], "chunk_tokens": [5, 9, 0], "chunk_done": [0, 0, 0]}
     iterations = Iterations(**{k: np.array(v, dtype=np.float64) for k, v in columns.items()}, seconds=np.ones(3))
     limits = {"max_batch": 9, "token_budget": 99, "kv_capacity_tokens": 99, **limit}
-    assert len(iterations.within(**limits).seconds) == kept
+    assert len(iterations.within(Limits(**limits)).seconds) == kept
