@@ -11,6 +11,7 @@ from typing import Any
 from calibration.runtimes.generation import FORMULAS
 from calibration.session.plan import Plan
 
+_LONGEST, _SHORT = 60, 14
 _HINTS = {
     "model_sha256": "--model-file as then",
     "tokenizer_sha256": "the tokenizer beside the weights as then",
@@ -52,7 +53,7 @@ def differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
     """
     was, now = _same(found), _same(json.loads(json.dumps(asked)))
     changed = [key for key in now if was.get(key) != now[key]]
-    return [f"{key} {was.get(key)!r}, this session {now[key]!r}" for key in changed]
+    return [f"{key} {_short(was.get(key))}, this session {_short(now[key])}" for key in changed]
 
 
 def way_out(differing: list[str]) -> str:
@@ -60,6 +61,12 @@ def way_out(differing: list[str]) -> str:
     keys = [difference.partition(" ")[0] for difference in differing]
     hints = [hint for key, hint in _HINTS.items() if key in keys]
     return f"resume with the same ({'; '.join(hints)})" if hints else "resume with the same"
+
+
+def _short(value: Any) -> str:
+    """Return a value as it stands in a message: of a hash its beginning."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_SHORT]}…"
 
 
 def _same(manifest: Mapping[str, Any]) -> dict[str, Any]:

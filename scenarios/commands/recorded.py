@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from scenarios.commands.output import say
+from scenarios.interrupting import INTERRUPTED
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["tell_recording"]
 
-INCOMPLETE, INTERRUPTED = 1, 130
+INCOMPLETE = 1
 _NAMED = 8
 
 
@@ -64,7 +65,7 @@ def _lines(told: dict[str, Any], out: Path) -> Iterator[str]:
     yield f"{told['measured']} of {n} cells are measured, {len(told['faulty'])} have faults, in {out}"
     yield f"{told['requests']} requests, {told['faults']} with faults"
     for fault, cells in faults_of(told["faulty"]).items():
-        yield f"  {cells} cells: {fault}"
+        yield f"  {cells} cell{'s' if cells > 1 else ''}: {fault}"
     yield from (f"it ended as {reason}" for reason in told["ended"])
     yield from _disturbances(told)
     if told["missing"]:

@@ -1,12 +1,16 @@
 """Laws of `moe2 calibrate`: what it says at its end, its exit status, and that wrong input leaves nothing behind."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from calibration.session.store import Store
 from scenarios.commands.calibration import register
 from tests.calibration.fault_server import fault_server
 
@@ -82,6 +86,30 @@ def test_an_interruption_says_how_to_go_on(app, tmp_path, monkeypatch):
     assert not (tmp_path / "x").exists()
 
 
+PROGRAM = """
+import calibration.session.calibrating as calibrating
+calibrating.thermometer = lambda: None
+from scenarios.start import main
+main()
+"""
+
+
+def test_a_real_interrupt_ends_with_the_state_of_the_recording(tmp_path):
+    """SIGINT in the middle of a session: status 130, what is measured, how to go on, and no word of starting anew."""
+    with fault_server("none", token_s=0.02) as address:
+        words = ["calibrate", "--url", address, "--meter", "none", "--out", tmp_path / "r", *LENGTHS]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, *map(str, words)], **streams)
+        while process.poll() is None and len(Store(folder=tmp_path / "r").keys()) < 3:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said, wrong = process.communicate(timeout=60)
+    assert (process.returncode, wrong) == (130, "")
+    measured = sum(fault == "" for fault in Store(folder=tmp_path / "r").states().values())
+    assert f"{measured} of 24 cells are measured, 0 have faults" in said
+    assert "the same command goes on" in said
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
@@ -116,8 +144,11 @@ def test_a_place_that_cannot_be_written_is_one_message(app, tmp_path):
     """A file in the way: its name and what is wrong, before anything is measured."""
     (tmp_path / "file").write_text("mine")
     with fault_server("none") as address:
-        assert "file: is a file; a recording is a folder" in calibrate(app, tmp_path / "file", address, status=2)
-        assert "not a directory" in calibrate(app, tmp_path / "file" / "r", address, status=2)
+        for place in (tmp_path / "file", tmp_path / "file" / "r"):
+            said = calibrate(app, place, address, status=2)
+            assert "is not a folder" in said
+            assert len(said.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_api_key_is_sent_and_never_stored(app, tmp_path, monkeypatch):
