@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
@@ -17,9 +17,7 @@ from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
 from scenarios.runs.folder import check_file, check_writable
-
-if TYPE_CHECKING:
-    from moe2.answers import Answers
+from scenarios.steps import step, timed
 
 __all__ = ["register"]
 
@@ -42,12 +40,14 @@ def train(
     """
     from moe2.gate import write_gate
     from moe2.training import train_gate
+    from scenarios.runs.inputs import answers_at
 
+    console = progress_console()
     with bad_input():
         check_file(out)
-        table = _answers(answers)
-        bar = Progress(console=progress_console(), transient=True)
-        with bar:
+        table = answers_at(None if answers == "bundled" else Path(answers))
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        with timed("training"), bar:
             task = bar.add_task("training")
             gate = train_gate(table, seed=seed, progress=lambda n, total: bar.update(task, completed=n, total=total))
         with whole_file(out) as draft:
@@ -89,7 +89,8 @@ def evaluate_(  # noqa: PLR0917 - the command line's options
         table_file = _file(answers, given.path, given.file.router.answers)
         gate_file = _file(gate, given.path, given.file.router.gate)
         table, chosen = answers_at(table_file), gate_at(gate_file)
-        found = evaluate(table, chosen, ks=k, costs=scenario_costs(given, table))
+        with step(progress_console(), "evaluating on the test split"):
+            found = evaluate(table, chosen, ks=k, costs=scenario_costs(given, table))
         if curves is not None:
             curves.mkdir(parents=True, exist_ok=True)
             method.draw_evaluation(scenario, _named(answers=table_file, gate=gate_file), curves)
@@ -113,9 +114,3 @@ def _named(**files: Path | None) -> list[str]:
     return [
         f"router.{key}={json.dumps('bundled' if file is None else str(file.absolute()))}" for key, file in files.items()
     ]
-
-
-def _answers(name: str) -> Answers:
-    from moe2.answers import bundled_answers, read_answers
-
-    return bundled_answers() if name == "bundled" else read_answers(Path(name))

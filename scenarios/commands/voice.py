@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
 from contextlib import redirect_stdout
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["progress_console", "voiced"]
+
+log = logging.getLogger(__name__)
 
 _PACKAGES = ("scenarios", "twin", "moe2", "calibration")
 
@@ -46,14 +50,20 @@ def _be_quiet(context: typer.Context, wanted: bool) -> None:
 
 
 def _tell_steps(context: typer.Context, wanted: bool) -> None:
-    """Let what is logged of the steps of a command go to standard error."""
+    """Let what is logged go to standard error: what was read, what is computed, what it took."""
     if wanted:
         steps = _Steps()
         for name in _PACKAGES:
-            log = logging.getLogger(name)
-            log.addHandler(steps)
-            log.setLevel(logging.INFO)
-            context.call_on_close(_undo(log, steps))
+            packages_log = logging.getLogger(name)
+            packages_log.addHandler(steps)
+            packages_log.setLevel(logging.INFO)
+            context.call_on_close(_undo(packages_log, steps))
+        context.call_on_close(_tell_end)
+        log.info("moe2-twin %s: %s", version("moe2-twin"), context.command_path)
+
+
+def _tell_end() -> None:
+    log.info("ended, after %.2f s of this process's processor time", time.process_time())
 
 
 def _undo(log: logging.Logger, handler: logging.Handler) -> Any:
@@ -96,7 +106,11 @@ def _spoken(
     verbose: Annotated[
         bool,
         typer.Option(
-            "--verbose", "-v", callback=_tell_steps, expose_value=False, help="Say on stderr what is done, and when."
+            "--verbose",
+            "-v",
+            callback=_tell_steps,
+            expose_value=False,
+            help="Say on stderr what is read and computed, and when.",
         ),
     ] = False,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +20,8 @@ from scenarios.files.complaints import explain, near, wrong_key
 from scenarios.files.extending import extended
 from scenarios.files.schema import ScenarioFile
 from scenarios.files.unread import why_unread
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Scenario", "bundled_scenarios", "changed", "load", "replayed", "unread"]
 
@@ -172,6 +175,7 @@ def _whole(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    log.info("reading the scenario %s", path)
     try:
         return tomli.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError as error:

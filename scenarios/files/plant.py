@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from calibration.profile import Profile, find_profile
@@ -9,6 +10,8 @@ from scenarios.files.complaints import near
 from scenarios.files.loading import Scenario
 from scenarios.files.schema import ExpertSpec
 from twin.servers.expert import Expert
+
+log = logging.getLogger(__name__)
 
 __all__ = ["build_experts", "energy_gap", "expert_indices"]
 
@@ -18,7 +21,9 @@ def build_experts(scenario: Scenario) -> tuple[Expert, ...]:
 
     Raises ValueError naming the scenario, the expert and what is wrong with its profile or its slots.
     """
-    return tuple(_expert(scenario, i, spec) for i, spec in enumerate(scenario.file.experts))
+    experts = tuple(_expert(scenario, i, spec) for i, spec in enumerate(scenario.file.experts))
+    log.info("read the profiles of %d experts: %s", len(experts), ", ".join(e.profile.name for e in experts))
+    return experts
 
 
 def _expert(scenario: Scenario, i: int, spec: ExpertSpec) -> Expert:

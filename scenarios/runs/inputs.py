@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 
 from moe2.answers import Answers, bundled_answers, read_answers
 from moe2.gate import Gate, bundled_gate, read_gate
+
+log = logging.getLogger(__name__)
 
 __all__ = ["answers_at", "gate_at"]
 
@@ -31,9 +34,13 @@ def _state(path: Path | None) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=4)
 def _answers(path: Path | None, size: int, mtime_ns: int) -> Answers:  # noqa: ARG001 - part of the cache's key
-    return bundled_answers() if path is None else read_answers(path)
+    found = bundled_answers() if path is None else read_answers(path)
+    log.info("read %s answers: %d prompts, %d models", path or "the bundled", len(found), len(found.models))
+    return found
 
 
 @functools.lru_cache(maxsize=8)
 def _gate(path: Path | None, size: int, mtime_ns: int) -> Gate:  # noqa: ARG001 - part of the cache's key
-    return bundled_gate() if path is None else read_gate(path)
+    found = bundled_gate() if path is None else read_gate(path)
+    log.info("read %s gate, of %d models", path or "the bundled", len(found.models))
+    return found

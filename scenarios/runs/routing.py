@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from scenarios.files.schema import ScenarioFile
 from scenarios.runs.inputs import answers_at, gate_at
 from twin.servers.expert import Expert
 from twin.users.prompts import PromptPool
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Routing", "build_routing", "idle_joules", "unloaded"]
 
@@ -168,4 +171,5 @@ def _kept(scenario: Scenario, experts: Sequence[Expert], problem: Problem) -> tu
         raise ValueError(f'{scenario.source}: router.subset = "auto": {error}') from None
     if selection.status == "infeasible":
         raise ValueError(f'{scenario.source}: router.subset = "auto": {selection.reason}')
+    log.info("chose %d of %d experts (%s)", len(selection.subset), len(experts), selection.status)
     return selection, selection.subset

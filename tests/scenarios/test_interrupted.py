@@ -155,7 +155,14 @@ def test_quiet_prints_nothing_and_verbose_tells_the_steps_on_stderr(tmp_path):
     assert plain.exit_code == quiet.exit_code == verbose.exit_code
     assert (quiet.stdout, quiet.stderr) == ("", "")
     assert verbose.stdout == plain.stdout != ""
-    assert "requests simulated" in verbose.stderr
+    for told in (
+        "moe2-twin ",
+        "reading the scenario",
+        "read the profiles of 1 experts: bench/m/q",
+        "requests simulated",
+    ):
+        assert told in verbose.stderr
+    assert "ended, after" in verbose.stderr.splitlines()[-1]
     assert "requests simulated" not in plain.stderr
     wrong = CliRunner().invoke(app, ["check", "testbad", "-q"])
     assert wrong.exit_code == 2

@@ -101,3 +101,21 @@ def test_a_group_without_a_command_shows_its_help():
         assert found.exit_code == 2
         assert "Usage: " in found.stdout
         assert found.stdout.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("check testbed", ["reading the scenario", "read the profiles of 8 experts", "chose 4 of 8 experts"]),
+        ("profiles list", []),
+    ],
+)
+def test_every_command_tells_what_it_reads_and_computes_when_asked(words, told):
+    """`-v` begins with the program and the command, has what is done, and ends with the time; each line is timed."""
+    found = CliRunner().invoke(app, [*words.split(), "-v"])
+    assert found.exit_code == 0
+    lines = found.stderr.splitlines()
+    assert lines[0].endswith(f"moe2 {words.removesuffix(' testbed')}")
+    assert "ended, after" in lines[-1]
+    assert all(any(part in line for line in lines[1:-1]) for part in told)
+    assert all(line.split()[0].replace(".", "").isdigit() and line.split()[1] == "s" for line in lines)
