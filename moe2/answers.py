@@ -156,6 +156,8 @@ def read_answers(path: Path) -> Answers:
     """Return the table in a Parquet file; ValueError naming the file and what is wrong with it."""
     try:
         table = pq.ParquetFile(path).read()  # read_table loads what reads folders of files
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path}: not a readable answers table (Parquet): {error}") from error
     metadata = json.loads((table.schema.metadata or {}).get(b"moe2_answers", b"{}"))

@@ -138,6 +138,8 @@ def read_gate(path: Path) -> Gate:
         arrays: dict[str, Any] = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         record = json.loads(header.get("__metadata__", {}).get("moe2_gate", "{}"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # safetensors has its own exception type, bad JSON another
         raise ValueError(f"{path}: not a readable gate checkpoint (safetensors): {error}") from error
     if record.get("schema") != SCHEMA or set(arrays) != set(_ARRAYS):

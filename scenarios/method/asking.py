@@ -31,6 +31,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SAMPLES = 5  # letters sampled where the server gives no log-probabilities
 TIMEOUT_S = 120.0
 TRIES = 3
+BUSY = frozenset({429, 500, 502, 503, 504})  # HTTP status of a server that may answer the next time
 MAX_TOKENS = 8  # of an answer: a letter needs one or two
 
 
@@ -60,6 +61,8 @@ def read_endpoints(path: Path) -> list[Endpoint]:
     """Return the endpoints of a TOML file: tables [[endpoints]] with model, url, precision, served_name, max_tokens."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("endpoints", [])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: not a readable TOML file: {error}") from None
     if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -102,6 +105,8 @@ def read_questions(path: Path) -> list[Question]:
     """Return the questions of a JSONL file: id, category, question, options, answer (a letter) on each line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable text file: {error}") from None
     questions = [_question(line, f"{path}, line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
@@ -231,18 +236,20 @@ def _complete(
 
 
 def _post(client: httpx.Client, url: str, body: Mapping[str, Any]) -> Any:
-    for left in reversed(range(TRIES)):
+    why = ""
+    for _ in range(TRIES):
         try:
             reply = client.post(url, json=body)
-            reply.raise_for_status()
-            return reply.json()
-        except (httpx.TransportError, httpx.HTTPStatusError, json.JSONDecodeError) as error:  # noqa: PERF203
-            busy = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {429, 500, 502, 503, 504}
-            if not left or (isinstance(error, httpx.HTTPStatusError) and not busy):
-                raise ValueError(
-                    f"{url}: no answer: {error}; what was answered is kept, start again to resume"
-                ) from None
-    return None
+            if reply.is_success:
+                return reply.json()
+            why = f"the server says {reply.status_code} {reply.reason_phrase}: {' '.join(reply.text.split())[:200]}"
+            if reply.status_code not in BUSY:
+                break
+        except json.JSONDecodeError:
+            why = f"its reply is no JSON: {reply.text[:60]!r}"
+        except httpx.TransportError as error:
+            why = str(error)
+    raise ValueError(f"{url}: no answer: {why}; what was answered is kept, start again to resume")
 
 
 def letter_shares(top: Sequence[Mapping[str, Any]], n_options: int) -> list[float] | None:

@@ -130,6 +130,25 @@ def test_a_run_that_broke_is_resumed(tmp_path, monkeypatch):
     assert len(bodies) == 2
 
 
+@pytest.mark.parametrize(
+    ("reply", "tries", "said"),
+    [
+        (httpx.Response(404, text="no\nsuch page"), 1, "the server says 404 Not Found: no such page"),
+        (httpx.Response(503, text="loading"), 3, "the server says 503 Service Unavailable: loading"),
+        (httpx.Response(200, text="<html>"), 3, "its reply is no JSON: '<html>'"),
+    ],
+)
+def test_what_the_server_says_is_told_in_one_line(tmp_path, monkeypatch, reply, tries, said):
+    """A busy server is asked again, one that refuses is not."""
+    bodies = scripted(monkeypatch, lambda _body: reply)
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 1))
+    with pytest.raises(ValueError, match="what was answered is kept") as refused:
+        asking.ask_all(ENDPOINT, questions, tmp_path / "log.jsonl")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(bodies) == tries
+
+
 def test_letters_are_found_where_they_stand():
     """The named letter, else the first free-standing capital; never a letter inside a word or beyond the options."""
     cases = {"(B)": 1, "answer: c": 2, "A": 0, "E": -1, "Because": -1, "I think D.": 3, "": -1}
