@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from scenarios.commands.options import Changes, ScenarioArg
 from scenarios.commands.output import AsJson
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.steps import step
 
 if TYPE_CHECKING:
     from scenarios.plans.certifying import Certified
     from scenarios.plans.planning import Plan
     from scenarios.plans.proposing import Proposal
+    from scenarios.story.answer import Answer
 
 STATUS = {"holds": 0, "violated": 1, "undecided": 3}
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def plan_(  # noqa: PLR0917 - the command line's options
     scenario: ScenarioArg,
-    out: Annotated[Path, typer.Option(help="Folder for plan.toml, summary.json and tried.parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder for plan.toml, plan.html, summary.json and tried.parquet.")],
     changes: Changes = None,
     k: Annotated[list[int] | None, typer.Option(help="Experts asked per request to consider; may be repeated.")] = None,
     max_batch: Annotated[
@@ -54,6 +54,7 @@ def plan_(  # noqa: PLR0917 - the command line's options
     Example: moe2 plan testbed --out plans/testbed
     """
     from scenarios.files.loading import load  # noqa: PLC0415
+    from scenarios.plans.plan_answer import plan_answer  # noqa: PLC0415
     from scenarios.plans.planning import plan  # noqa: PLC0415
     from scenarios.runs.folder import check_replaceable, whole_folder  # noqa: PLC0415
 
@@ -62,13 +63,16 @@ def plan_(  # noqa: PLR0917 - the command line's options
         check_replaceable(out)
         given = load(scenario, changes or [])
         found = plan(given, ks=k or None, max_batches=max_batch or None, max_runs=max_runs, console=console)
-    summary = _summary(found)
+    answer = plan_answer(found)
+    summary = {**answer.plain(), **_summary(found)}
     with bad_input((OSError,)), whole_folder(out) as folder:
         _write(found, summary, folder)
+        with step(console, "drawing the page"):
+            _draw(found, answer, folder, out)
     if as_json:
-        print(json.dumps(summary, indent=2))
+        print(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
-        _print(found, out)
+        _print(found, answer, out)
     raise typer.Exit(STATUS[found.status])
 
 
@@ -79,6 +83,22 @@ def _write(found: Plan, summary: dict[str, Any], folder: Path) -> None:
     if found.chosen is not None:
         (folder / "plan.toml").write_text(resolved(found.chosen), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def _draw(found: Plan, answer: Answer, folder: Path, out: Path) -> None:
+    from scenarios.figures.plans import draw_tried  # noqa: PLC0415 - drawing takes seconds to load
+    from scenarios.report.plan_page import write_plan_page  # noqa: PLC0415
+
+    figures = [draw_tried(found.tried, folder / "figures")] if len(found.tried) else []
+    write_plan_page(
+        answer,
+        [] if found.result is None else found.result.verdicts,
+        found.tried,
+        figures,
+        folder / "plan.html",
+        name=found.scenario.file.name,
+        command="" if found.best is None else f"moe2 run {out / 'plan.toml'} --out runs/plan",
+    )
 
 
 def _summary(found: Plan) -> dict[str, Any]:
@@ -115,28 +135,13 @@ def _certificate(found: Certified) -> dict[str, Any]:
     return {**told, **{key: value if isfinite(value) else None for key, value in values.items()}}
 
 
-def _print(found: Plan, out: Path) -> None:
+def _print(found: Plan, answer: Answer, out: Path) -> None:
     from scenarios.commands.terminal import print_verdicts  # noqa: PLC0415
+    from scenarios.commands.terminal_sweep import print_answer  # noqa: PLC0415
 
-    console = Console(highlight=False, emoji=False)
+    print_answer(answer.plain())
     if found.best is None or found.result is None:
-        console.print(f"no plan: of {found.n_proposals} proposals that promised to fit none holds under load")
-        console.print("the reasons are in tried.parquet; relax a budget, lower the load, or add a device")
+        print(f"the reasons are in {out / 'tried.parquet'} and {out / 'plan.html'}")
         return
-    print_verdicts(f"plan: {_words(found, found.best)}", found.result.verdicts, busy={})
-    for proposal in found.runners_up:
-        console.print(f"runner-up: {escape(_words(found, proposal))}")
-    if found.doubtful is not None:
-        console.print(f"better if it holds, but undecided: {escape(_words(found, found.doubtful))}")
-    own, *others = found.certificates
-    anyhow = "".join(f", in any modes than {c.upper_bound:.3f}" for c in others if c.modes is None)
-    console.print(
-        f"worth {found.best.value:.3f} nats per prompt; proven: without load nothing that fits is worth more than "
-        f"{own.upper_bound:.3f}{' in these power modes' if anyhow else ''}{anyhow}"
-    )
-    console.print(f"{found.n_runs} runs of the twin, {found.n_proposals} proposals; {out / 'plan.toml'} runs the plan")
-
-
-def _words(found: Plan, proposal: Proposal) -> str:
-    settings = "; ".join(["", *proposal.set_otherwise(found.plant.given)])
-    return f"k = {proposal.k}, {', '.join(proposal.names)}{settings}"
+    print_verdicts("plan", found.result.verdicts, busy={})
+    print(f"{out / 'plan.toml'} runs the plan, {out / 'plan.html'} shows it")

@@ -32,7 +32,7 @@ def print_answer(answer: Mapping[str, Any]) -> None:
 
 def print_points(points: pd.DataFrame, keys: Sequence[str]) -> None:
     """Print the points with accuracy, delay, energy and verdict; what is infeasible with its reason once."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for key in keys:
         table.add_column(
             escape(key.rpartition(".")[2]), justify="right", max_width=18 if len(keys) > 1 else 26, overflow="fold"
@@ -51,7 +51,9 @@ def print_points(points: pd.DataFrame, keys: Sequence[str]) -> None:
         )
         table.add_row(*(_value(row[k]) for k in keys), *figures, Text(row["status"], _STYLES.get(row["status"], "")))
     console = Console(highlight=False)
+    console.print()
     console.print(table)
+    console.print()
     if len(points) > SHOWN:
         console.print(f"{len(points) - SHOWN} more points are in points.parquet")
     console.print(
@@ -92,7 +94,9 @@ def print_differences(table: pd.DataFrame, statistic: str) -> None:
         if point > 0:
             cells = [_difference(found.get((point, m)), scale) for m, (_, scale, _) in metrics.items()]
             shown.add_row(_value(variant), *cells)
-    Console(highlight=False).print(shown)
+    console = Console(highlight=False)
+    console.print("\ndifference to the first, paired, with half of its 95 % interval\n")
+    console.print(shown)
 
 
 def _difference(row: Mapping[Hashable, Any] | None, scale: float) -> str:

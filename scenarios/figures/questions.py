@@ -26,13 +26,14 @@ from scenarios.figures.style import (
     legend_below,
     name_rows,
     new_canvas,
+    plain_numbers,
     save,
 )
 from scenarios.story.numbers import number
 
 __all__ = ["draw_capacity", "draw_variants"]
 
-_STATUS = {"holds": GREEN, "undecided": ORANGE, "violated": BUDGET}
+_STATUS = {"holds": GREEN, "undecided": ORANGE, "violated": BUDGET, "infeasible": GREY}
 
 
 def draw_variants(points: pd.DataFrame, folder: Path, *, vector: Vector | None = None) -> Figure:
@@ -40,13 +41,17 @@ def draw_variants(points: pd.DataFrame, folder: Path, *, vector: Vector | None =
     shown = responses(points)
     names = points["variant"].astype(str).tolist()
     with house_style(vector):
-        height_in = 1.6 + 0.36 * len(names)
+        height_in = 1.9 + 0.36 * len(names)
         canvas = Canvas(figsize=(WIDTH_IN * 1.4, height_in), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
         FigureCanvasAgg(canvas)
         panels = canvas.subplots(1, len(shown), sharey=True)
         for axes, response in zip(panels, shown, strict=True):
             _draw_rows(axes, points, response)
         name_rows(panels[0], names)
+        for status, colour in _STATUS.items():
+            if (points["status"] == status).any():
+                panels[0].plot([], [], "o", color=colour, ms=5, label=status)
+        legend_below(canvas, panels[0], columns=4)
         return save(canvas, folder, "variants", alt=_variants_alt(points), caption=_VARIANTS)
 
 
@@ -69,10 +74,13 @@ def _draw_rows(axes: Axes, points: pd.DataFrame, response: Response) -> None:
         axes.plot(value, row, marker="o", markersize=5, color=colour)
     if response.bound is not None:
         axes.axvline(response.bound, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)))
-    if is_wide(points, response):
-        axes.set_xscale("log")
     if (ends := span(points, response)) is not None:
         axes.set_xlim(*ends)
+    if is_wide(points, response):
+        axes.set_xscale("log")
+        plain_numbers(axes.xaxis)
+    else:
+        axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(response.words, fontsize=9)
     axes.tick_params(length=0)
     for side in ("top", "right", "left"):
@@ -105,10 +113,13 @@ def draw_capacity(
         if holds is not None and breaks is not None:
             axes.axvspan(holds, breaks, color=ORANGE, alpha=0.25, linewidth=0, label="between: not decided")
         axes.set_xscale("log")
+        plain_numbers(axes.xaxis)
         values = points[["delay_use", "energy_use"]].to_numpy(dtype=float)
         known = [1.0, *values[np.isfinite(values) & (values > 0)].tolist()]
         wide = max(known) > 5
         axes.set_yscale("log" if wide else "linear")
+        if wide:
+            plain_numbers(axes.yaxis)
         axes.set_ylim(70 * min(known) if wide else 0, 130 * max(known))
         axes.grid(visible=True, axis="both")
         axes.set(xlabel=unit, ylabel="% of the tightest budget", title="How much load until a budget breaks")

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from scenarios.figures.following import following
 
@@ -140,6 +142,14 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), labels=list(names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis with numbers as people write them; where it spans little, with those between too."""
+    few = LogLocator(base=10, subs=(1, 2, 5), numticks=8)
+    axis.set_major_locator(few)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def hardware_colours(hardware: Sequence[str]) -> dict[str, str]:

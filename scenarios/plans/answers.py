@@ -148,10 +148,11 @@ def versus_answer(tables: Tables) -> Answer:
     one, other = tables["points"].to_dict("records")
     names = (str(one["variant"]), str(other["variant"]))
     found = differences(tables, 1)
-    parts = [_compared(d, names, tables["replications"]) for d in found]
+    lead, leader = _leader(one, other, found)
+    parts = [_compared(d, names, tables["replications"], leader) for d in found]
     return Answer(
         question=f"Which is better, {names[0]} or {names[1]}?",
-        sentence=f"{_leader(one, other, found)}: {'; '.join(parts)}.",
+        sentence=f"{lead}: {'; '.join(parts)}.",
         numbers={
             "first": names[0],
             "second": names[1],
@@ -167,22 +168,23 @@ def versus_answer(tables: Tables) -> Answer:
     )
 
 
-def _leader(one: Row, other: Row, found: Sequence[Difference]) -> str:
-    """Return who is better: who alone keeps the budgets, else who is ahead in something and behind in nothing."""
+def _leader(one: Row, other: Row, found: Sequence[Difference]) -> tuple[str, str]:
+    """Return who is better, in words and by name: who alone keeps the budgets, else who is ahead and never behind."""
     a, b = str(one["variant"]), str(other["variant"])
     for mine, its, best in ((one, other, a), (other, one, b)):
         if mine["status"] == "holds" and its["status"] in {"violated", "infeasible"}:
-            return f"{best} is better, as it alone holds every budget"
+            return f"{best} is better, as it alone holds every budget", best
     better, worse = any(d.better for d in found), any(d.worse for d in found)
     if better and worse:
-        return "Neither is better in everything"
+        return "Neither is better in everything", ""
     far = " in what can be compared" if any(d.value is None for d in found) else ""
     if better or worse:
-        return f"{b if better else a} is better{far}"
-    return f"The two are not told apart{far}"
+        best = b if better else a
+        return f"{best} is better{far}", best
+    return f"The two are not told apart{far}", ""
 
 
-def _compared(change: Difference, names: tuple[str, str], replications: pd.DataFrame) -> str:
+def _compared(change: Difference, names: tuple[str, str], replications: pd.DataFrame, leader: str) -> str:
     """Return how the second compares with the first in one metric, as a clause about the one that is ahead."""
     if change.value is None:
         return f"{change.metric} cannot be compared{_unbounded(change.metric, names, replications)}"
@@ -195,7 +197,7 @@ def _compared(change: Difference, names: tuple[str, str], replications: pd.DataF
     size, ends = abs(change.value), sorted(abs(end) for end in (change.low or 0.0, change.high or 0.0))
     span = f" ({number(ends[0])} to {number(ends[1])})" if ends[0] < ends[1] else ""
     verb = words if words.startswith("needs") else f"is {words}"
-    return f"{ahead} {verb}, by {number(size)} {change.unit}{span}"
+    return f"{'it' if ahead == leader else ahead} {verb}, by {number(size)} {change.unit}{span}"
 
 
 def _unbounded(metric: str, names: tuple[str, str], replications: pd.DataFrame) -> str:

@@ -84,7 +84,8 @@ def _notes(found: Capacity, rows: Mapping[float, Row], tables: Tables) -> list[s
     gap = [load for load in sorted(rows) if high is not None and low < load < high]
     if gap:
         doubt = next(rows[load] for load in gap if rows[load]["status"] != "holds")
-        notes.append(f"In between: {_stretches(rows, gap)} {found.unit}. {_load(_at(doubt, found))}: {_why(doubt)}.")
+        notes.append(f"In between: {_stretches(rows, gap)} {found.unit}.")
+        notes.append(f"At {_load(_at(doubt, found))} {found.unit}: {_why(doubt)}.")
     below = [load for load in sorted(rows) if load < low and rows[load]["status"] != "holds"]
     notes += [f"Not all below holds: {at(load)}." for load in below[-1:]]
     if high is not None and isfinite(high):

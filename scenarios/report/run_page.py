@@ -14,8 +14,9 @@ from scenarios.report.page import render_page, write_page
 from scenarios.report.sentences import headline, lede, ranked
 from scenarios.story import numbers
 from scenarios.story.story import Story
+from scenarios.verdicts.verdict import Verdict
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "verdict_rows", "write_report"]
 
 PROVENANCE = (
     ("measured", "Fitted to recordings of this model on this hardware."),
@@ -39,7 +40,7 @@ def render(story: Story, figures: Iterable[Figure], *, interactive: bool = False
         story=story,
         headline=headline(story),
         lede=lede(story),
-        rows=_verdict_rows(story),
+        rows=verdict_rows(story.verdicts),
         mark_width=WIDTH,
         tables=_tables(story),
         notes=tables.profile_notes(story),
@@ -47,8 +48,9 @@ def render(story: Story, figures: Iterable[Figure], *, interactive: bool = False
     )
 
 
-def _verdict_rows(story: Story) -> list[dict[str, Any]]:
-    verdicts = ranked(story.verdicts)
+def verdict_rows(judged: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return what the table of budgets shows of each verdict, the one to look at first on top."""
+    verdicts = ranked(judged)
     pairs = zip(verdicts, marks(verdicts), strict=True)
     return [
         {

@@ -47,7 +47,11 @@ def write_sweep_page(
         keys=list(keys),
         answer=answer,
         headline=f"{len(points)} points: {', '.join(told)}",
-        tables={"points": _points(points, keys), "differences": _differences(points, metrics, keys)},
+        tables={
+            "points": _points(points, keys, front=answer is None),
+            # loads of a search differ by as much as it happened to try
+            **({} if answer and list(keys) != ["variant"] else {"differences": _differences(points, metrics, keys)}),
+        },
     )
     write_page(page, path)
 
@@ -56,27 +60,25 @@ def _words(status: str) -> str:
     return _STATUS.get(status, status_word(status))
 
 
-def _points(points: pd.DataFrame, keys: Sequence[str]) -> Table:
-    """Return every point: the table of all the figures."""
-    front, named = pareto_front(points), list(keys) == ["variant"]
+def _points(points: pd.DataFrame, keys: Sequence[str], *, front: bool) -> Table:
+    """Return every point: the table of all the figures; with `front` those that no other beats are marked."""
     rows = []
-    for row, best in zip(points.to_dict("records"), front, strict=True):
+    for row, best in zip(points.to_dict("records"), pareto_front(points), strict=True):
         figures = (
             _figure(row, "accuracy", "share"),
             _figure(row, "delay_s", "s", used="delay"),
             _figure(row, "energy_j_per_request", "J", used="energy"),
         )
-        front_words = "beaten by no other point" if best and not named else ""
+        front_words = "beaten by no other point" if best and front else ""
         mark = Cell(
             text=_words(row["status"]), below="; ".join(w for w in (row["reason"], front_words) if w), style="prose"
         )
-        rows.append((*(Cell(text=str(row[key])) for key in keys), mark, *figures))
+        rows.append((*(Cell(text=str(row[key]), style="name") for key in keys), mark, *figures))
     statistic = points["delay_statistic"].iloc[0]
     columns = (*keys, "Verdict", "Accuracy", f"Delay {statistic}", "Energy per request")
-    note = (
-        "Below a figure: its 95 % interval of chance, and the share that the tightest budget of its kind uses. "
-        "The first point is the one that the others are compared with."
-    )
+    note = "Below a figure: its 95 % interval of chance, and the share that the tightest budget of its kind uses."
+    if front or list(keys) == ["variant"]:
+        note += " The first point is the one that the others are compared with."
     return Table(caption="Every point", columns=columns, rows=tuple(rows), n_text=len(keys) + 1, note=note)
 
 
@@ -101,14 +103,19 @@ def _differences(points: pd.DataFrame, metrics: pd.DataFrame, keys: Sequence[str
     at = {(row["point"], row["metric"]): row for row in of_all.to_dict("records")}
     rows = tuple(
         (
-            *(Cell(text=str(row[key])) for key in keys),
+            *(Cell(text=str(row[key]), style="name") for key in keys),
             *(_difference(at.get((row["point"], metric)), *how) for metric, how in shown.items()),
         )
         for row in points.iloc[1:].to_dict("records")
     )
     columns = (*keys, "Accuracy", f"Delay {statistic}", "Energy per request")
     caption = "Difference to the first point, replication by replication, with 95 % intervals"
-    note = f"{DASH} A figure of one of the two points is not known or has no bound in some replication."
+    dashed = any(cell.text == DASH for row in rows for cell in row)
+    note = (
+        ""
+        if not dashed
+        else f"{DASH} A figure of one of the two points is not known or has no bound in some replication."
+    )
     return Table(caption=caption, columns=columns, rows=rows, n_text=len(keys), note=note)
 
 

@@ -1,5 +1,6 @@
 """Laws of the figures and of the views of the tables they draw."""
 
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,17 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import image
+from matplotlib.colors import to_rgb
 from story_sample import accuracy_rows, profile_rows, sample_story
 
-from scenarios.figures import Figure, draw_figures
+from scenarios.figures import Figure, draw_figures, style
 from scenarios.figures.accuracy import reference_accuracy
 from scenarios.figures.delays import draw_delay_by_category, scale_seconds
+from scenarios.figures.following import DARK
 from scenarios.figures.style import hardware_colours, new_canvas
 from scenarios.figures.views import delay_table, device_table, in_system, judged_requests, leg_parts, time_table
+from scenarios.report.run_page import render
 from scenarios.story.story import Story
 from twin.records.metrics import after_warmup, by_category, energy_per_request_j
 
@@ -214,3 +219,48 @@ def test_the_reference_is_the_single_expert_without_a_difference():
     assert reference_accuracy(accuracy_rows()) == 0.449
     assert reference_accuracy(accuracy_rows().fillna(0.0)) == 0.449
     assert reference_accuracy(accuracy_rows().iloc[:0]) is None
+
+
+HEX = re.compile(r"#[0-9a-f]{6}\b")
+
+
+def test_every_colour_on_a_page_has_one_for_the_dark(figures):
+    """A picture names every colour it is drawn in as one of the page's, and says the light one where the page is mute.
+
+    The PNG beside it stays light.
+    """
+    for figure in figures:
+        bare = re.sub(r"var\((--c[0-9a-f]{6}), (#[0-9a-f]{6})\)", "", figure.svg)
+        assert HEX.findall(bare) == []
+        assert {light for _, light in re.findall(r"var\((--c\w+), (#\w+)\)", figure.svg)} <= set(DARK)
+        assert all(name == light for name, light in re.findall(r"var\(--c(\w+), #(\w+)\)", figure.svg))
+        assert "<?xml" not in figure.svg
+        assert "http" not in figure.svg
+        assert (image.imread(figure.path)[:4, :4, :3] == 1.0).all()
+
+
+def test_the_dark_is_only_on_screens():
+    """A page sets the dark colours where a screen is dark and nowhere else: paper stays light."""
+    page = render(sample_story(n_requests=40, replications=1), [])
+    style = page[page.index("<style>") : page.index("</style>")]
+    dark = re.search(r"@media screen and \(prefers-color-scheme: dark\) \{\s*:root \{(.*?)\}", style, flags=re.DOTALL)
+    for light, colour in DARK.items():
+        assert f"--c{light[1:]}: {colour};" in dark.group(1)
+        assert style.count(f"--c{light[1:]}:") == 1
+
+
+def luminance(colour):
+    parts = np.array(to_rgb(colour))
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_marks_stand_out_in_the_dark():
+    """Text has a contrast of 4.5 to 1 on the dark page (WCAG 2.2, 1.4.3), what is drawn in a full colour 3 (1.4.11)."""
+    ground = luminance(DARK["#ffffff"])
+    for light in (style.INK, style.MUTED, *(getattr(style, name) for name in HUES)):
+        contrast = (luminance(DARK[light]) + 0.05) / (ground + 0.05)
+        assert contrast >= (4.5 if light in {style.INK, style.MUTED} else 3.0), light
+
+
+HUES = ("BLUE", "ORANGE", "GREEN", "VERMILION", "SKY", "PURPLE", "GREY")

@@ -1,7 +1,9 @@
 """Laws of planning."""
 
+import html
 import itertools
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -212,6 +214,17 @@ def test_the_command_writes_a_scenario_that_runs_the_plan(small, tmp_path):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["best"]["power_mode"] == {}  # no device of this scenario has a choice
     assert summary["certificates"][0]["upper_bound"] >= summary["certificates"][0]["value"]
+    assert summary["answer"].startswith("Keep " if found.exit_code == 0 else "No plan is sure")
+    assert all(name in summary["answer"] for name in summary["best"]["experts"])
+    assert " ".join(found.output.split()).startswith(" ".join(summary["answer"].split()))  # what is said first
+    numbers, worst = summary["numbers"], max(v["high"] / v["budget"] for v in summary["verdicts"])
+    assert numbers["tightest_budget"]["high"] == pytest.approx(worst)
+    assert numbers["accuracy"]["low"] <= numbers["accuracy"]["value"] <= numbers["accuracy"]["high"]
+    page = (out / "plan.html").read_text(encoding="utf-8")
+    assert f"<span>{html.escape(summary['answer'])}</span></h1>" in page
+    assert page.count('<svg class="picture"') == 1
+    assert page.count("<table") == 2
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert CliRunner().invoke(app, ["plan", "testbad", "--out", str(tmp_path / "x")]).exit_code == 2
 
 
