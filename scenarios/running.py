@@ -17,7 +17,7 @@ from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
 from scenarios.runs.summary import summarise
 from scenarios.steps import step
-from twin.records.tables import write_tables
+from twin.records.tables import being_written
 from twin.world import Engine
 
 __all__ = ["JOURNAL", "Plan", "perform", "prepare", "resolved", "write_result"]
@@ -69,12 +69,12 @@ def write_result(
 
     `summary` has keys of summary.json, `story` fields of the report's story that say something else than the twin's.
     """
-    with step(console, "writing the tables"):
-        write_tables(result.tables, folder)
+    with step(console, "writing the tables"), being_written(result.tables, folder):
+        summed_up = {**summarise(result), **(summary or {})}
     (folder / "scenario.toml").write_text(resolved(result.assembly.scenario), encoding="utf-8")
     if report:
         _write_report(result, folder, out, console, story or {})
-    text = json.dumps({**summarise(result), **(summary or {})}, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(summed_up, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 

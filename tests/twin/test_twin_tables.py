@@ -11,7 +11,7 @@ from twin_plant import FixedRouter, expert, profile, prompt_pool, requests_at, r
 from twin.gateway.routing import routed_legs
 from twin.network import Network
 from twin.records import metrics
-from twin.records.tables import SCHEMAS, Tables, joined, read_tables, tabulate, write_tables
+from twin.records.tables import SCHEMAS, Tables, being_written, joined, read_tables, tabulate, write_tables
 from twin.users.load import poisson_requests
 from twin.world import simulate
 
@@ -186,3 +186,11 @@ def test_replications_joined_and_taken_apart_again_are_as_they_were():
                 mine = found[i].sort_index().reset_index(drop=True)
                 expected = getattr(part, name)
                 assert mine.astype(object).equals(expected.astype(object))
+
+
+def test_a_table_that_cannot_be_written_is_an_error(tmp_path):
+    """What a writing thread meets is raised where the tables are whole: not lost, and after what is done meanwhile."""
+    done = []
+    with pytest.raises(FileNotFoundError), being_written(routed(1), tmp_path / "missing"):
+        done.append("meanwhile")
+    assert done == ["meanwhile"]

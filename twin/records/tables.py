@@ -1,6 +1,8 @@
 """The three tables that a run leaves behind, in memory and as Parquet."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,8 @@ _REPEATED = ("replication", "question_id", "n_legs", "prompt_tokens", "output_to
 _PIECE = 2**18
 """Rows that are converted and written at a time."""
 
+_WRITERS = 2  # threads: the machines this is built for have two cores
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
@@ -118,18 +122,33 @@ def joined(tables: Sequence[Tables]) -> Tables:
 
 def write_tables(tables: Tables, folder: Path) -> None:
     """Write requests.parquet, legs.parquet and devices.parquet, and those of a radio; equal tables give equal bytes."""
-    for name, frame in tables.named().items():
-        columns = _COLUMNS[name]
-        ids = _INTEGER if "request_id" in frame and frame["request_id"].dtype == np.int64 else _TEXT
-        _write(
-            frame, pa.schema([(column, kind or ids) for column, kind in columns.items()]), folder / f"{name}.parquet"
-        )
+    with being_written(tables, folder):
+        pass
+
+
+@contextmanager
+def being_written(tables: Tables, folder: Path) -> Iterator[None]:
+    """Write the tables as `write_tables` does while this block lasts, each by a thread; they are whole after it."""
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        written = [
+            # pandas keeps what it finds of a table in the table: each thread has one of its own, of the same numbers
+            writers.submit(_write, frame.copy(deep=False), _schema(name, frame), folder / f"{name}.parquet")
+            for name, frame in sorted(tables.named().items(), key=lambda pair: -len(pair[1]))
+        ]
+        yield
+        for one in written:
+            one.result()
 
 
 def read_tables(folder: Path) -> Tables:
     """Return the tables that `write_tables` wrote, types included; words come back as plain text."""
     paths = {name: folder / f"{name}.parquet" for name in _COLUMNS}
     return Tables(**{name: pd.read_parquet(path) for name, path in paths.items() if name in SCHEMAS or path.exists()})
+
+
+def _schema(name: str, frame: pd.DataFrame) -> pa.Schema:
+    ids = _INTEGER if "request_id" in frame and frame["request_id"].dtype == np.int64 else _TEXT
+    return pa.schema([(column, kind or ids) for column, kind in _COLUMNS[name].items()])
 
 
 def _stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
