@@ -197,10 +197,10 @@ def write_profile(profile: Profile, path: Path) -> None:
 def file_name(name: str) -> str:
     """Return the file that carries the profile of that name; what is awkward in a file's name becomes a dash.
 
-    >>> file_name("rtx-4090/gemma-7b/bf16"), file_name("my card (2)/m/q4 k")
-    ('rtx-4090--gemma-7b--bf16.json', 'my-card-2---m--q4-k.json')
+    >>> file_name("rtx-4090/gemma-7b/bf16@2"), file_name("my card (2)/m/q4 k")
+    ('rtx-4090--gemma-7b--bf16@2.json', 'my-card-2---m--q4-k.json')
     """
-    return re.sub(r"[^\w.+-]+", "-", name.replace("/", "--")) + ".json"
+    return re.sub(r"[^\w.+@-]+", "-", name.replace("/", "--")) + ".json"
 
 
 def bundled_profiles() -> dict[str, ProfileFile]:

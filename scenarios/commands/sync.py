@@ -44,10 +44,12 @@ def sync(  # noqa: PLR0917 - the command line's options
     """Test whether a profile still holds for a new recording, in seconds and in joules, and refit it as a new version.
 
     A recording is a cluster: what sessions of a shared machine differ by is part of the noise, taken from the sessions
-    that the profile was fitted on and those given here. Exit status: 0 no drift found, 1 drift found, 2 bad input,
-    3 nothing could be tested (too few sessions, and no --session-spread).
+    that the profile was fitted on and those given here. Several recordings at once find smaller changes.
 
-    Example: moe2 sync profiles/orin.json recordings/today --out profiles
+    Exit status: 0 no drift found, 1 drift found, 2 bad input, 3 nothing could be tested (too few sessions, and no
+    --session-spread).
+
+    Example: moe2 sync profiles/orin.json recordings/monday recordings/tuesday --out profiles
     """
     from calibration.profile import find_profile
     from scenarios.comparing.syncing import observations_in, synchronised, write_version
@@ -73,6 +75,7 @@ def sync(  # noqa: PLR0917 - the command line's options
 
 
 def _print_sync(found: Sync) -> None:
+    from calibration.detectable import broadest, detectable
     from calibration.drift import described
 
     drift = found.drift
@@ -94,6 +97,9 @@ def _print_sync(found: Sync) -> None:
     elif found.exit_status == 0:
         level = sum(one.level for one in drifts)
         print(f"no drift found at a false-alarm level of {level:g} (all hypotheses together)")
+        for test, one in ((broadest(one), one) for one in drifts if one.decided):
+            what, least = described(test.name, test.unit), detectable(test, one)
+            print(f"{what}: a change of less than {least:.1%} would hardly have been found; more recordings tell more")
     for error in found.errors:
         phase = error.phase if error.unit == "s" else f"joules of {error.phase}"
         print(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calibration.detectable import detectable
 from calibration.drift import Drift, check_shares, described, drift_of
 from calibration.observed import Observations, joined, joules_of, of_legs, of_sessions
 from calibration.profile import Profile, file_name, write_profile
@@ -114,15 +115,22 @@ def observations_in(folders: Sequence[Path], expert: str | None) -> Recorded:
     """Return what recordings of `moe2 calibrate` and runs of `moe2 record` say, in any mixture.
 
     Of a run with several experts `expert` names the one; its joules are not told by phase, and count for nothing here.
-    Raises ValueError naming the folder and what is wrong.
+    Raises ValueError naming the folder and what is wrong, and for one that is given twice: it is one session.
     """
-    parts, sessions = [], []
+    parts, sessions = list[Observations](), []
+    known = dict[str, Path]()
     for folder in folders:
         if (folder / "manifest.json").is_file() and not (folder / "legs.parquet").is_file():
             sessions.append(read_sessions([folder]))
             parts.append(of_sessions(sessions[-1]))
         else:
             parts.append(of_legs(_legs(folder, expert), source=str(folder), session=str(folder.resolve())))
+        for session in np.unique(parts[-1].session).tolist():
+            if session in known:
+                raise ValueError(
+                    f"{folder}: it is the session that {known[session]} holds too; give each recording once"
+                )
+            known[session] = folder
     return _recorded(joined(parts), sessions)
 
 
@@ -175,7 +183,8 @@ def _found(drift: Drift) -> list[str]:
 
 
 def _tests(drift: Drift) -> list[dict[str, Any]]:
-    return [{key: _plain(value) for key, value in asdict(test).items()} for test in drift.tests]
+    told = ({**asdict(test), "detectable": detectable(test, drift)} for test in drift.tests)
+    return [{key: _plain(value) for key, value in test.items()} for test in told]
 
 
 def _words(names: frozenset[str]) -> str:

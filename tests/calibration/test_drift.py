@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from drift_plant import TRUE, profile_of, session, sessions
+from scipy.stats import norm
 
+from calibration.detectable import broadest, detectable
 from calibration.drift import LEVEL, drift_of, session_evidence
 from calibration.observed import coefficients_of, joined, of_legs
 from calibration.profile import read_profile, write_profile
@@ -68,6 +70,35 @@ def test_a_planted_slowdown_of_a_fifth_is_found_and_named(what, capsys):
     assert found >= 0.95 * n
     assert named >= 0.6 * n
     assert np.mean(sizes) == pytest.approx(0.2, abs=0.04)
+
+
+@pytest.mark.parametrize("n_new", [1, 2, 5])
+def test_recordings_given_at_once_share_the_spread_between_sessions(n_new):
+    """With n new sessions beside six of the profile, each apart by s: the squared standard error is s²(1/n + 1/6).
+
+    What becomes significant is that error times Student's t, or the normal's where the spread was stated.
+    """
+    rng = np.random.default_rng(51)
+    still = {"spread": 0.0, "own": 0.0, "noise": 1e-5}
+    drift = drift_of(profile_of(sessions(rng, 6, **still)), sessions(rng, n_new, "new", **still), session_spread=0.1)
+    test = broadest(drift)
+    assert test.name == "everything"
+    assert test.error == pytest.approx(0.1 * np.sqrt(1 / n_new + 1 / 6), rel=1e-3)
+    assert detectable(test, drift) / test.error == pytest.approx(norm.isf(LEVEL / 2 / len(drift.tests)))
+
+
+def test_five_recordings_find_what_one_does_not():
+    """Where sessions differ by 10 %, a server slowed by 30 % is missed by one recording mostly, and found by five."""
+    found = {1: 0, 5: 0}
+    for i in range(16):
+        rng = np.random.default_rng([52, i])
+        profile = profile_of(sessions(rng, 6, spread=0.1))
+        new = [session(rng, f"new{n}", spread=0.1, true=TRUE * 1.3) for n in range(5)]
+        for n in found:
+            drift = drift_of(profile, joined(new[:n]))
+            found[n] += bool(drift.found)
+    assert found[1] <= 8, found
+    assert found[5] >= 12, found
 
 
 def test_nothing_is_claimed_when_nothing_is_known_of_sessions():
