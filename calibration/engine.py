@@ -10,10 +10,11 @@ import numpy as np
 from calibration.architectures import Architecture
 from calibration.evidence import rounded, source_evidence
 from calibration.fit import Fit
-from calibration.iterations import KNEES, Limits, compose_iterations, fit_iterations
+from calibration.iterations import KNEES, Limits, fit_iterations
 from calibration.precision import UNKNOWN
 from calibration.profile import Profile, Provenance
 from calibration.sources.csv_table import source_of
+from calibration.visited import OUTPUT_TOKENS, PROMPT_TOKENS, visited_iterations
 
 _CAVEATS = (
     "host time between iterations (scheduling, sampling on the CPU, launches) is not in the kernel tables: "
@@ -34,10 +35,9 @@ def engine_profile(
 ) -> Profile:
     """Return the profile for the scheduler `chunked` from the tables dense, attention and per sequence.
 
-    Only iterations that an engine of these limits can run are fitted. Raises ValueError naming the file.
+    The iterations that such an engine runs when busy are fitted. Raises ValueError naming the file.
     """
-    composed = compose_iterations(*tables, layers=architecture.layers)
-    kept = composed.within(limits)
+    kept = visited_iterations(*tables, layers=architecture.layers, limits=limits)
     found = fit_iterations(kept)
     quantiles = np.quantile(found.fit.residuals, [0.05, 0.95]).tolist()
     return Profile(
@@ -60,8 +60,10 @@ def engine_profile(
         evidence={
             "sources": [source_evidence(source_of(path), "kernel times of an engine") for path in tables],
             "method": f"iterations composed of {architecture.layers} decoder layers, embedding, final norm, output "
-            "layer and sampler; decode, prompt and mixed iterations weigh alike; soft-L1 on fitted / composed - 1, "
-            "coefficients >= 0; the knee with the least mean misfit of those tried",
+            "layer and sampler, linear between timed points: those that the engine runs for 1, 2, 4 … users who ask "
+            f"again at once, prompts of {PROMPT_TOKENS[0]}–{PROMPT_TOKENS[1]} and answers of {OUTPUT_TOKENS[0]}–"
+            f"{OUTPUT_TOKENS[1]} tokens; soft-L1 on fitted / composed - 1, coefficients >= 0; the knee with the least "
+            "mean misfit of those tried",
             "prefill_s": _part(found.fit, ("1", "P beyond the knee", "P²"), (0, 3, 4)),
             "decode_s": _part(found.fit, ("1", "B and P up to the knee", "C"), (0, 1, 2)),
             "engine": asdict(limits),
@@ -78,7 +80,7 @@ def engine_profile(
 
 
 def _part(fit: Fit, names: Sequence[str], columns: Sequence[int]) -> dict[str, Any]:
-    """Return the evidence of some of the five terms; rows were repeated to weigh alike: the covariance is a floor."""
+    """Return the evidence of some of the five terms; neighbouring rows share timings: the covariance is a floor."""
     covariance = fit.covariance[np.ix_(columns, columns)]
     return {
         "n": len(fit.residuals),

@@ -4,7 +4,7 @@ Source of the form: DESIGN, "The server (twin)", scheduler `chunked`: d + e·B +
 a linear cost of prompt tokens that is e up to the knee and b beyond it.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import cast
 
@@ -90,6 +90,10 @@ class Iterations:
         """Return the given rows, in their order."""
         return Iterations(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
+    def lasting(self, seconds: Floats) -> "Iterations":
+        """Return the same iterations with other lengths."""
+        return replace(self, seconds=seconds)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IterationFit:
@@ -107,13 +111,8 @@ def compose_iterations(dense: Path, attention: Path, per_sequence: Path, *, laye
     """
     rows = read_table(attention, ATTENTION_COLUMNS)
     chunk, sequences = rows["prefill_chunk"].astype(np.float64), rows["n_decode"].astype(np.float64)
-    by_tokens, by_sequences = dense_curves(dense), head_curves(per_sequence)
     tokens, heads = chunk + sequences, sequences + (chunk > 0)
-    around_s = np.zeros(len(tokens))
-    for name in HEADS:
-        around_s += np.interp(heads, *by_sequences[name])
-    for name, times in {**dict.fromkeys(ONCE, 1), **{k: layers * n for k, n in DECODER_LAYER.items()}}.items():
-        around_s += times * np.interp(tokens, *by_tokens[name])
+    around_s = around_attention_s(dense, per_sequence, tokens=tokens, heads=heads, layers=layers)
     timed = tokens > 0
     return Iterations(
         sequences=sequences[timed],
@@ -124,14 +123,20 @@ def compose_iterations(dense: Path, attention: Path, per_sequence: Path, *, laye
     )
 
 
-def fit_iterations(iterations: Iterations) -> IterationFit:
-    """Return the costs and the knee with the least mean relative misfit, coefficients of at least 0.
+def around_attention_s(dense: Path, per_sequence: Path, *, tokens: Floats, heads: Floats, layers: int) -> Floats:
+    """Return the seconds of all kernels but attention for so many tokens and sequences that emit one, shape (n,)."""
+    by_tokens, by_sequences = dense_curves(dense), head_curves(per_sequence)
+    around_s = np.zeros(len(tokens))
+    for name in HEADS:
+        around_s += np.interp(heads, *by_sequences[name])
+    for name, times in {**dict.fromkeys(ONCE, 1), **{k: layers * n for k, n in DECODER_LAYER.items()}}.items():
+        around_s += times * np.interp(tokens, *by_tokens[name])
+    return around_s
 
-    Iterations of decoding alone, of a prompt alone and of both weigh alike, however many of each were timed: a table
-    over four lengths has nearly all its rows mixed, while an engine runs mostly decode iterations.
-    """
-    balanced = iterations.rows(_balanced(iterations))
-    fits = {knee: fit_relative(iteration_terms(balanced, knee), balanced.seconds) for knee in KNEES}
+
+def fit_iterations(iterations: Iterations) -> IterationFit:
+    """Return the costs and the knee with the least mean relative misfit, coefficients >= 0; rows weigh alike."""
+    fits = {knee: fit_relative(iteration_terms(iterations, knee), iterations.seconds) for knee in KNEES}
     knee = min(fits, key=lambda k: (_misfit(fits[k]), k))
     base, per_sequence, per_context_token, linear, square = coefficients(fits[knee])
     return IterationFit(
@@ -147,7 +152,10 @@ def fit_iterations(iterations: Iterations) -> IterationFit:
 
 
 def knee_misfits(iterations: Iterations, costs: Costs) -> dict[int, float]:
-    """Return the mean relative misfit of costs that are known, by the knee tried; kinds of iteration weigh alike."""
+    """Return the mean relative misfit of costs that are known, by the knee tried.
+
+    Iterations of decoding alone, of a prompt alone and of both weigh alike, however many of each were timed.
+    """
     balanced = iterations.rows(_balanced(iterations))
     known = iteration_coefficients(costs)
     return {

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from calibration.iterations import Iterations, Limits, fit_iterations
-from tools.results_twin import fitted, halves, host_time_s, replayed
+from tools.results_twin import (
+    MAX_SEQUENCES,
+    TOKEN_BUDGET,
+    fitted,
+    halves,
+    host_time_s,
+    read_record,
+    replayed,
+    replayed_by_tables,
+)
+from tools.table_replay import of_costs, replay
 
 
 def test_a_real_server_replayed_is_near(data):
@@ -14,6 +24,23 @@ def test_a_real_server_replayed_is_near(data):
     for name, (measured, simulated) in replayed(data, fitted(data)).items():
         error = simulated.mean() / measured.mean() - 1
         assert {"TTFT": -0.2, "TPOT": -0.1, "E2E": -0.1}[name] < error < 0, f"{name}: {error:+.3f}"
+
+
+def test_a_plain_loop_over_iterations_is_the_twin(data):
+    """With the same cost form, a loop that visits every iteration gives every request the twin's TTFT and E2E."""
+    fit, record = fitted(data), read_record(data)
+    load = [record[name].to_numpy() for name in ("arrived_s", "prompt_tokens", "output_tokens")]
+    first_s, last_s = replay(*load, of_costs(fit.costs, fit.knee_tokens), slots=MAX_SEQUENCES, budget=TOKEN_BUDGET)
+    found = replayed(data, fit)
+    assert np.allclose(first_s - load[0], found["TTFT"][1], rtol=1e-6)
+    assert np.allclose(last_s - load[0], found["E2E"][1], rtol=1e-6)
+
+
+def test_without_a_cost_form_the_replay_is_nearer(data):
+    """Iterations as long as the tables themselves say bring all means nearer to the record, still on the fast side."""
+    by_form, by_tables = replayed(data, fitted(data)), replayed_by_tables(data)
+    for name, (measured, simulated) in by_tables.items():
+        assert by_form[name][1].mean() < simulated.mean() < measured.mean(), name
 
 
 def test_one_host_time_found_on_half_of_the_record_serves_the_other_half(data):
