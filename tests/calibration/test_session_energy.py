@@ -1,5 +1,6 @@
 """Laws of a session's joules: gross and net, batches, drift, and a stated correction of the meter."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +96,14 @@ def test_a_correction_is_of_one_meter_and_stands_in_the_recording(tmp_path):
         assert 0 < correction.uncertainty < 0.1
 
 
+def name_meter(store, scope):
+    """Let the manifest of a recording without a meter say that there was one of that scope."""
+    path = store.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["meter"]["scope"] = scope
+    path.write_text(json.dumps(manifest))
+
+
 def recorded(tmp_path, idle):
     """Record a law session without a meter, then add idle readings (watts by when) to it, as a meter would have."""
     plan = Plan(least_prompt=32, most_prompt=2048, output_tokens=(8, 64), blocks=2, repeats=2, most_repeats=2)
@@ -102,6 +111,7 @@ def recorded(tmp_path, idle):
         LawRuntime(noise=0.01), NoMeter(), tmp_path, plan, self_test_s=0.1, settle=lambda: {"reason": "settled"}
     )
     session = store.read()["session"].iloc[0]
+    name_meter(store, "board")
     window = {"kind": "idle", "sent_s": 0.0, "finished_s": 5.0}
     rows = [mark_row(f"idle-{when}", session, energy_j=5.0 * watts, **window) for when, watts in idle.items()]
     Store(folder=tmp_path).add(f"idle-{session}", rows)

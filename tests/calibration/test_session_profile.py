@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from law_runtime import LawRuntime
 from test_session import law_session, record
+from test_session_energy import name_meter
 
 from calibration.drift import drift_of
 from calibration.fit import decode_terms, fit_relative, prefill_terms
@@ -111,19 +112,25 @@ class SteadyMeter:
         return Reading(at_ns=self.clock.monotonic_ns(), power_w=40.0, energy_j=None)
 
 
-def test_joules_come_from_windows_and_paired_differences(tmp_path, monkeypatch):
-    """With a steady 40 W everything costs 40 J a second: prefill by windows of one token, decode by differences."""
+@pytest.mark.parametrize("resumed", [False, True])
+def test_joules_come_from_windows_and_paired_differences(tmp_path, monkeypatch, resumed):
+    """With a steady 40 W everything costs 40 J a second: prefill by windows of one token, decode by differences.
+
+    The two of a pair are of one block, also where a later session measured the second.
+    """
     plan = Plan(
         least_prompt=32, most_prompt=2048, output_tokens=(16, 64), blocks=1, repeats=2, most_repeats=2, window_s=0.3
     )
     store = law_session(tmp_path, replace(plan, budget_s=1e-9))  # its manifest; every cell is missing
+    name_meter(store, SteadyMeter.scope)
     clock = Clock()
     monkeypatch.setattr("calibration.session.measuring.time", clock)
     session = store.read()["session"].iloc[0]
     what = {"runtime": LawRuntime(clock=clock), "meter": SteadyMeter(clock), "refresh_s": 0.005}
     bench = Bench(**what, plan=plan, session=session)
     for cell in planned_cells(plan, first_lengths(plan), 0):
-        store.add(cell.key, measure(bench, cell))
+        later = resumed and cell.output_tokens > 1
+        store.add(cell.key, measure(replace(bench, session="later") if later else bench, cell))
     store.add("idle", [idle_row(bench, "idle-loaded", 5.0)])
     sessions = read_sessions([tmp_path])
     assert not sessions.missing
