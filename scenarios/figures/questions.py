@@ -34,6 +34,7 @@ from scenarios.story.numbers import number
 __all__ = ["draw_capacity", "draw_variants"]
 
 _STATUS = {"holds": GREEN, "undecided": ORANGE, "violated": BUDGET, "infeasible": GREY}
+_SHAPES = {"holds": "o", "undecided": "D", "violated": "X"}  # told apart without colours too
 
 
 def draw_variants(points: pd.DataFrame, folder: Path, *, vector: Vector | None = None) -> Figure:
@@ -50,15 +51,15 @@ def draw_variants(points: pd.DataFrame, folder: Path, *, vector: Vector | None =
         name_rows(panels[0], names)
         for status, colour in _STATUS.items():
             if (points["status"] == status).any():
-                panels[0].plot([], [], "o", color=colour, ms=5, label=status)
+                panels[0].plot([], [], _SHAPES.get(status, "o"), color=colour, ms=5.5, label=status)
         legend_below(canvas, panels[0], columns=4)
         return save(canvas, folder, "variants", alt=_variants_alt(points), caption=_VARIANTS)
 
 
 _VARIANTS = (
     "Each row is a variant; the first is the one that the others are compared with. Lines are the intervals of the "
-    "figures; the colour is the verdict of all budgets together, the dashed line the budget. A triangle at the right "
-    "edge is a figure without a bound."
+    "figures, cut at the edges; colour and shape are the verdict of all budgets, the dashed line the budget. A "
+    "triangle at the right edge is a figure without a bound."
 )
 
 
@@ -71,7 +72,7 @@ def _draw_rows(axes: Axes, points: pd.DataFrame, response: Response) -> None:
             continue
         if np.isfinite(low) and np.isfinite(high):
             axes.plot([low, high], [row, row], color=colour, linewidth=1.5, alpha=0.6)
-        axes.plot(value, row, marker="o", markersize=5, color=colour)
+        axes.plot(value, row, marker=_SHAPES.get(point["status"], "o"), markersize=5.5, color=colour)
     if response.bound is not None:
         axes.axvline(response.bound, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)))
     if (ends := span(points, response)) is not None:
