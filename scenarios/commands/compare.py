@@ -137,6 +137,8 @@ def traces_replay(
 
     with bad_input():
         known = {path.name: path for path in traces_in(folder)}
+        if not known:
+            raise ValueError(f"{folder}: holds no trace; `moe2 traces add` keeps one, --folder names another place")
         for name in names or []:
             if name not in known:
                 raise ValueError(f"{folder}: no trace {name!r}; there are {', '.join(known) or 'none'}")

@@ -32,7 +32,7 @@ def run(  # noqa: PLR0917 - the command line's options
     trace: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Play a recorded run again: only the servers are simulated.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all chance, in place of the scenario's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all chance, in place of the scenario's.")] = None,
     engine: EngineName = "compiled",
     report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
     timeline_to: Annotated[

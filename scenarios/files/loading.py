@@ -142,6 +142,8 @@ def replayed(folder: Path | None) -> list[str]:
 
 
 def _find(scenario: str, folder: Path) -> Path:
+    if not scenario:
+        raise ValueError(f"'' names no scenario; bundled are: {', '.join(bundled_scenarios())}")
     path = folder / Path(scenario).expanduser()
     if path.is_file():
         return path
@@ -177,10 +179,11 @@ def _whole(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 def _parse(path: Path) -> dict[str, Any]:
     log.info("reading the scenario %s", path)
     try:
-        return tomli.loads(path.read_bytes().decode("utf-8"))
+        return tomli.loads(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: byte {error.start} is not UTF-8; a scenario is a UTF-8 TOML file") from None
     except tomli.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
+        told = str(error).replace("Cannot overwrite a value", "a key is given twice")
+        raise ValueError(f"{path}: not TOML: {told}") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

@@ -188,3 +188,16 @@ def test_what_no_machine_could_simulate_is_refused(changes, blamed, why):
     with pytest.raises(ValueError, match=why) as told:
         load("testbed", changes)
     assert str(told.value).startswith(f"--set {changes[blamed]}")
+
+
+def test_a_file_of_another_editor_is_read_and_a_key_given_twice_is_named(tmp_path):
+    """A byte order mark and carriage returns change nothing; a key that stands twice is told with its line."""
+    path = write_small(tmp_path)
+    plain = load(path).file
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load(path).file == plain
+    path.write_text("seed = 1\nseed = 2\n")
+    with pytest.raises(ValueError, match=r"small.toml: not TOML: a key is given twice \(at line 2"):
+        load(path)
+    with pytest.raises(ValueError, match="'' names no scenario; bundled are: add-a-4090"):
+        load("")

@@ -101,3 +101,10 @@ def test_what_cannot_be_a_trace_is_refused_and_leaves_nothing(added, tmp_path):
             most_bytes=10,
         )  # fmt: skip
     assert not (folder.parent / "big").exists()
+
+
+def test_no_trace_is_no_success(tmp_path):
+    """A folder that holds none says so, with exit status 2: nothing was held against anything."""
+    found = moe2("traces", "replay", "--folder", tmp_path)
+    assert found.exit_code == 2
+    assert "holds no trace" in found.stderr
