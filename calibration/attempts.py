@@ -10,6 +10,9 @@ from calibration.session.notes import stolen_share_of
 __all__ = ["absences", "disturbances", "ends", "faults", "missing", "once"]
 
 
+_NAMED = 8  # cells in a message
+
+
 def once(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Return the frame with the good rows of one attempt at each cell: the whole one, else the latest that has any.
 
@@ -51,7 +54,9 @@ def absences(refused: Sequence[dict[str, Any]], missing: Sequence[str]) -> list[
     told = [f"{row['n']} rows {row['reason']!r}" for row in refused]
     found = [f"refused are {', '.join(told)}"] if told else []
     if missing:
-        found += [f"missing are {', '.join(missing)}", "the same `moe2 calibrate` command goes on and measures them"]
+        more = len(missing) - _NAMED
+        named = f"{', '.join(missing[:_NAMED])}{f' and {more} more' if more > 0 else ''}"
+        found += [f"missing are {named}", "the same `moe2 calibrate` command goes on and measures them"]
     return found
 
 

@@ -84,7 +84,7 @@ def _disturbances(told: dict[str, Any]) -> Iterator[str]:
             f"client overhead (TTFT less the server's own prompt time): median {1000 * overhead['median']:.2f} ms of "
             f"{overhead['n']} requests"
         )
-    else:
+    elif told["requests"] > told["faults"]:
         yield "client overhead is not known: the server does not tell its own prompt time"
     if steal is not None:
         yield (
