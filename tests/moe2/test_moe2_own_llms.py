@@ -131,11 +131,8 @@ def test_evaluation_and_a_run_use_the_table_and_the_gate(collected):
 
 def test_curves_are_of_the_answers_and_the_gate_that_were_named(collected):
     """The bundled table knows none of the scenario's models: its curves are refused, not drawn of other answers."""
-    mine, curves = collected / "mine.toml", collected / "curves"
-    command("evaluate", "--scenario", mine, "--curves", curves)
-    assert set(pd.read_csv(curves / "curves.csv")["kind"]) == {"delay_s", "energy_j"}
-    bundled = ("--answers", "bundled", "--gate", "bundled")
-    words = ["evaluate", *bundled, "--scenario", str(mine), "--curves", str(collected / "other")]
+    where = ["--scenario", str(collected / "mine.toml"), "--curves", str(collected / "curves")]
+    words = ["evaluate", "--answers", "bundled", "--gate", "bundled", *where]
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 2
     assert "no answers of model 'ada-7b'" in refused.output
