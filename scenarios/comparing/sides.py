@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scenarios.story.stolen import stolen_words
 from twin.records.tables import SCHEMAS, Tables, read_tables
 
-__all__ = ["Pairs", "disturbances", "pair", "read_side"]
+__all__ = ["Pairs", "disturbances", "pair", "read_side", "read_table"]
 
 _OF_REQUEST = ["replication", "request_id"]
 _OF_LEG = [*_OF_REQUEST, "expert"]
@@ -39,20 +39,26 @@ class Pairs:
 
 def read_side(folder: Path, role: str) -> Tables:
     """Return the tables in a folder; ValueError naming the role, the file and what is wrong with it."""
-    for name, columns in SCHEMAS.items():
-        path = folder / f"{name}.parquet"
-        if not path.is_file():
-            raise ValueError(
-                f"{role} {folder}: there is no {path.name}; name a folder that `moe2 run`, `moe2 record` or "
-                "`moe2 import` wrote"
-            )
-        try:
-            found = pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{role} {path}: cannot be read as Parquet ({error})") from None
-        if missing := [column for column in columns if column not in found]:
-            raise ValueError(f"{role} {path}: no column {missing[0]!r}; the table needs {', '.join(columns)}")
+    for name in SCHEMAS:
+        read_table(folder, name, role)
     return read_tables(folder)
+
+
+def read_table(folder: Path, name: str, role: str) -> pd.DataFrame:
+    """Return one table in a folder, as it stands in its file; ValueError as of `read_side`."""
+    path, columns = folder / f"{name}.parquet", SCHEMAS[name]
+    if not path.is_file():
+        raise ValueError(
+            f"{role} {folder}: there is no {path.name}; name a folder that `moe2 run`, `moe2 record` or "
+            "`moe2 import` wrote"
+        )
+    try:
+        found = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{role} {path}: cannot be read as Parquet ({error})") from None
+    if missing := [column for column in columns if column not in found]:
+        raise ValueError(f"{role} {path}: no column {missing[0]!r}; the table needs {', '.join(columns)}")
+    return found
 
 
 def disturbances(folder: Path, role: str) -> list[str]:

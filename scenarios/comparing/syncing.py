@@ -19,6 +19,7 @@ from calibration.refitting import Errors, How, refitted
 from calibration.relative import relative_covariance
 from calibration.sessions import Sessions, read_sessions
 from calibration.versions import profile_sha256
+from scenarios.comparing.sides import read_table
 from scenarios.files.complaints import near
 
 __all__ = ["Recorded", "Sync", "observations_in", "synchronised", "write_version"]
@@ -169,7 +170,7 @@ def _legs(folder: Path, expert: str | None) -> pd.DataFrame:
             f"{folder}: neither a recording of `moe2 calibrate` (manifest.json) nor a run of `moe2 record` "
             "(legs.parquet)"
         )
-    legs = pd.read_parquet(path)
+    legs = read_table(folder, "legs", "RECORDED")
     names = [str(name) for name in legs["expert"].unique()]
     if expert is None and len(names) != 1:
         raise ValueError(f"{path}: it has legs on {', '.join(names) or 'no expert'}; name the profile's with --expert")

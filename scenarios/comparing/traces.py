@@ -84,7 +84,10 @@ def add_trace(
             raise ValueError(
                 f"{recorded}: the trace would take {sizes} bytes, at most {most_bytes} are kept; record less"
             )
-        found = _replayed(draft)
+        try:
+            found = _replayed(draft)
+        except ValueError as error:  # of what was recorded, and not of a copy that is gone
+            raise ValueError(str(error).replace(str(draft), str(recorded))) from None
         about = {"note": note, "added_error_e2e_mean": _mean_error(found), "sha256": _hashes(draft)}
         (draft / _ABOUT).write_text(tomli_w.dumps(about), encoding="utf-8")
     return out, found

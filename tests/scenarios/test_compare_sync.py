@@ -198,8 +198,13 @@ def test_a_run_speaks_through_its_lone_legs(hand, tmp_path):  # noqa: F811
 def test_folders_that_hold_nothing_to_sync_are_refused(bench, hand, tmp_path):  # noqa: F811
     """No recording, an expert that is not there, no profile: exit 2 and one message."""
     moe2("run", hand, "--out", tmp_path / "run", "--no-report")
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "garbage", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "garbage" / "legs.parquet").write_text("no table")
+    (tmp_path / "other" / "legs.parquet").write_bytes((tmp_path / "run" / "devices.parquet").read_bytes())
     for args, told in (
+        ((bench, tmp_path / "garbage"), "legs.parquet: cannot be read as Parquet"),
+        ((bench, tmp_path / "other"), "legs.parquet: no column 'request_id'"),
         ((bench, tmp_path / "empty"), "neither a recording of `moe2 calibrate`"),
         ((bench, tmp_path / "run", "--expert", "aa"), "no leg on expert 'aa' (did you mean"),
         ((bench, tmp_path / "run"), "0 of 2 legs were served alone"),

@@ -91,7 +91,11 @@ def test_what_cannot_be_a_trace_is_refused_and_leaves_nothing(added, tmp_path):
         found = moe2(*changed)
         assert found.exit_code == 2
         assert told in " ".join(found.output.split())
-    assert not folder.parent.exists()
+    elsewhere = moe2(*("testbed" if word == words[4] else word for word in words))
+    assert elsewhere.exit_code == 2
+    assert elsewhere.output.startswith(f"moe2: {tmp_path / 'real'}: it has legs on the expert 'a'")
+    assert not any(folder.parent.iterdir())
+    folder.parent.rmdir()
     assert moe2("traces", "replay", "--folder", folder.parent).exit_code == 2
     from scenarios.comparing.traces import add_trace
 
