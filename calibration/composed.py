@@ -152,6 +152,8 @@ def _fit_prefill(tables: KernelTables, layers: int) -> tuple[Fit, dict[str, Any]
 def _fit_decode(tables: KernelTables, layers: int, limits: Limits) -> tuple[Fit, dict[str, Any]]:
     B, C, seconds = tables.decodes(layers)
     kept = limits.allow(B, B, C)
+    if not kept.any():
+        raise ValueError(f"no decode iteration that was timed is within {limits}; give larger limits, or none")
     terms = np.stack([np.ones_like(B), B, C], axis=-1)[kept]
     fit = fit_relative(terms, seconds[kept])
     reason = f"more than the engine runs at once, {limits}"

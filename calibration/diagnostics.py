@@ -9,14 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 from calibration.composed import composed_prefills
 from calibration.costs import Costs
 from calibration.fit import Floats
-from calibration.iterations import Iterations, Limits, compose_iterations, iteration_coefficients, iteration_terms
+from calibration.iterations import Iterations, Limits, iteration_coefficients, iteration_terms
 from calibration.profile import Profile
 from calibration.recordings import Decodes, Prefills
 from calibration.sessions import Sessions, cells_of
 from calibration.sources.vllm_kernels import read_kernel_tables
+from calibration.visited import visited_iterations
 
 _POINTS = 200  # of a curve
 _MOST_CURVES = 4
+_MOST_POINTS = 1500  # of an engine's iterations, drawn at random
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +90,9 @@ def of_kernels(
     profile: Profile, tables: tuple[Path, Path, Path], *, layers: int, limits: Limits, chunked: bool
 ) -> Fitted:
     """Return the panels of iterations composed of kernel tables, as the profile was fitted to them."""
-    iterations = compose_iterations(*tables, layers=layers).within(limits)
     if chunked:
-        return Fitted(profile=profile, panels=_of_iterations(profile, iterations))
+        visited = visited_iterations(*tables, layers=layers, limits=limits)
+        return Fitted(profile=profile, panels=_of_iterations(profile, visited))
     B, C, seconds = read_kernel_tables(*tables).decodes(layers)
     kept = limits.allow(B, B, C)
     prompts = _prefill(profile, *composed_prefills(read_kernel_tables(*tables), layers))
@@ -134,34 +136,19 @@ def _decode(profile: Profile, B: Floats, C: Floats, seconds: Floats) -> Panel:
 
 
 def _of_iterations(profile: Profile, iterations: Iterations) -> tuple[Panel, Panel]:
-    """Return prompts alone by the tokens done before them, and decodes alone, of an engine's iterations."""
-    alone = iterations.rows(np.flatnonzero((iterations.sequences == 0) & (iterations.chunk_tokens > 0)))
-    decodes = iterations.rows(np.flatnonzero(iterations.chunk_tokens == 0))
-    known, knee = iteration_coefficients(profile.seconds), profile.knee_tokens
-    series = []
-    for done in _spread(np.unique(alone.chunk_done)):
-        own = alone.rows(np.flatnonzero(alone.chunk_done == done))
-        curve_x = _between(own.chunk_tokens)
-        none = np.zeros_like(curve_x)
-        curve = Iterations(
-            sequences=none, context_tokens=none, chunk_tokens=curve_x, chunk_done=none + done, seconds=none
-        )
-        series.append(
-            Series(
-                label=f"{done:g} done before",
-                x=own.chunk_tokens,
-                measured=own.seconds,
-                fitted=iteration_terms(own, knee) @ known,
-                curve_x=curve_x,
-                curve=iteration_terms(curve, knee) @ known,
-            )
-        )
+    """Return an engine's iterations against what the profile says of them: those with a prompt, and decodes alone."""
+    fitted = iteration_terms(iterations, profile.knee_tokens) @ iteration_coefficients(profile.seconds)
     low, high = profile.evidence["iterations"]["misfit_interval_90"]
-    prompts = Panel(
-        title="One iteration of a prompt", xlabel="prompt tokens in it", series=tuple(series), band=(low, high)
-    )
-    panel = _decode(profile, decodes.sequences, decodes.context_tokens, decodes.seconds)
-    return prompts, Panel(title=panel.title, xlabel=panel.xlabel, series=panel.series, band=(low, high))
+    prompts = iterations.chunk_tokens > 0
+    panels = []
+    for title, at in (("Iterations with prompts", prompts), ("Iterations of decodes alone", ~prompts)):
+        rows = np.random.default_rng(0).permutation(np.flatnonzero(at))[:_MOST_POINTS]
+        curve = _between(fitted[rows])
+        series = Series(
+            label="", x=fitted[rows], measured=iterations.seconds[rows], fitted=fitted[rows], curve_x=curve, curve=curve
+        )
+        panels.append(Panel(title=title, xlabel="seconds by the fit", series=(series,), band=(low, high)))
+    return panels[0], panels[1]
 
 
 def _lone(P: Floats, out: Floats, seconds: Floats) -> tuple[Floats, Floats, Floats]:

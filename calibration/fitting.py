@@ -18,20 +18,12 @@ from calibration.profile import Profile
 from calibration.recordings import Decodes, Prefills
 from calibration.session_profile import session_profile
 from calibration.sessions import Sessions, read_sessions
-from calibration.sources import edgereasoning, iiswc26, splitwise, vllm_kernels
+from calibration.sources import edgereasoning, iiswc26, splitwise
 from calibration.sources.aiperf import read_aiperf
 from calibration.sources.csv_table import read_header
+from calibration.sources.formats import PAIR, TRIPLE, check_paths, recognised
 from calibration.sources.llama_bench import read_llama_bench
 
-FORMATS: dict[str, frozenset[str]] = {
-    "EdgeReasoning prefill": frozenset(edgereasoning.PREFILL_COLUMNS),
-    "EdgeReasoning decode": frozenset(edgereasoning.DECODE_COLUMNS),
-    "vLLM dense kernels": frozenset(vllm_kernels.DENSE_COLUMNS),
-    "vLLM attention kernels": frozenset(vllm_kernels.ATTENTION_COLUMNS),
-    "vLLM per-sequence kernels": frozenset(vllm_kernels.PER_SEQUENCE_COLUMNS),
-}
-_PAIR = ("EdgeReasoning prefill", "EdgeReasoning decode")
-_TRIPLE = ("vLLM dense kernels", "vLLM attention kernels", "vLLM per-sequence kernels")
 SWEEPS: dict[str, tuple[Mapping[str, Any], Callable[[Path], list[Sessions]]]] = {
     "IISWC26 chat sweep": (iiswc26.COLUMNS, iiswc26.read_chat_sweep),
     "Splitwise performance model": (splitwise.COLUMNS, splitwise.read_performance_model),
@@ -59,19 +51,19 @@ def fit_tables(
 
     Raises one ValueError for files that are not understood, lack their partners or cannot be fitted.
     """
-    files = _recognised(paths)
-    if set(files) == set(_PAIR):
+    files = recognised(paths)
+    if set(files) == set(PAIR):
         if limits != NO_LIMITS:
             raise ValueError(f"{paths[0]}: sequences were measured one at a time; {limits} says nothing of them")
-        return fit_edgereasoning(*(files[kind] for kind in _PAIR), quantization=quantization, tiles=tiles)
-    if set(files) == set(_TRIPLE):
+        return fit_edgereasoning(*(files[kind] for kind in PAIR), quantization=quantization, tiles=tiles)
+    if set(files) == set(TRIPLE):
         if tiles:
             raise ValueError(f"{paths[0]}: tiles are of measured prefills, these are composed of kernel times")
-        tables = (files[_TRIPLE[0]], files[_TRIPLE[1]], files[_TRIPLE[2]])
+        tables = (files[TRIPLE[0]], files[TRIPLE[1]], files[TRIPLE[2]])
         return [_fit_kernels(tables, device=device, model=model, quantization=quantization, limits=limits)]
     raise ValueError(
         f"found {', '.join(f'{path} ({kind})' for kind, path in files.items()) or 'no files'}; "
-        f"needs the pair {' + '.join(_PAIR)}, or the three {' + '.join(_TRIPLE)}"
+        f"needs the pair {' + '.join(PAIR)}, or the three {' + '.join(TRIPLE)}"
     )
 
 
@@ -83,10 +75,11 @@ def read_recorded(
     These are folders of `moe2 calibrate`, `llama-bench -o json`, AIPerf's profile_export.jsonl (which names neither
     device nor model), the IISWC26 sweep and Splitwise's performance model.
     """
-    if paths and all(path.is_dir() for path in paths):
-        return [read_sessions(paths)]
-    if not paths or paths[0].is_dir():
+    check_paths(paths)
+    if not paths:
         return None
+    if paths[0].is_dir():
+        return [read_sessions(paths)]
     path, *more = paths
     readers = {kind: reader for kind, (columns, reader) in SWEEPS.items() if _has_columns(path, columns)}
     if path.suffix not in {".json", ".jsonl"} and not readers:
@@ -212,21 +205,6 @@ def _stem(model: Any) -> str:
     """Return a short name of a model: of a file its stem, of any other name all behind its last slash."""
     path = Path(str(model))
     return path.stem if path.suffix in {".gguf", ".bin", ".safetensors"} else path.name
-
-
-def _recognised(paths: Sequence[Path]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in paths:
-        header = read_header(path)
-        # a format with more columns is told first: the dense table's columns are common words
-        kind = next((k for k in sorted(FORMATS, key=lambda k: -len(FORMATS[k])) if FORMATS[k] <= set(header)), None)
-        if kind is None:
-            known = "; ".join(f"{kind}: {', '.join(sorted(columns))}" for kind, columns in FORMATS.items())
-            raise ValueError(f"{path}: its header {','.join(header)!r} is of no known recording; known are {known}")
-        if kind in files:
-            raise ValueError(f"{path} and {files[kind]} are both {kind}; give one of each at a time")
-        files[kind] = path
-    return files
 
 
 def _fit_kernels(

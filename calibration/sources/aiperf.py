@@ -51,6 +51,8 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
                 raise ValueError(
                     f"{path}, line {number}: is no record of AIPerf's profile_export.jsonl ({why})"
                 ) from error
+    if not good and not bad:
+        raise ValueError(f"{path}: holds no records; AIPerf writes one JSON object a line")
     if not good:
         raise ValueError(f"{path}: no record of a served request, {len(bad)} of failed ones")
     frame = pd.DataFrame(good)

@@ -10,6 +10,8 @@ import pandas as pd
 from calibration.sessions import Sessions, no_batches, no_joules
 from calibration.sources.csv_table import source_of
 
+_NEEDED = ("model_filename", "cpu_info", "build_commit", "build_number", "n_prompt", "n_gen", "samples_ns")
+
 
 def read_llama_bench(path: Path) -> Sessions:
     """Return the file's samples as a recorded session without energy; ValueError names the file and what is missing.
@@ -18,12 +20,14 @@ def read_llama_bench(path: Path) -> Sessions:
     prompt and generation together are refused, as their parts cannot be told apart.
     """
     try:
-        tests: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        rows = [row for n, test in enumerate(tests) for row in _rows(n, test)]
-        first = tests[0]
-        known = {str(test["model_filename"]) for test in tests}
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{path}: cannot be read as the output of llama-bench -o json ({error!r})") from error
+        tests = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as the output of llama-bench -o json ({error})") from error
+    if not isinstance(tests, list) or not tests or not all(isinstance(test, dict) for test in tests):
+        raise ValueError(f"{path}: is no output of llama-bench -o json, which is a list of tests [{{…}}, …]")
+    rows = [row for n, test in enumerate(tests) for row in _checked(path, n, test)]
+    first = tests[0]
+    known = {str(test["model_filename"]) for test in tests}
     if len(known) > 1:
         raise ValueError(f"{path}: holds {len(known)} models, {', '.join(sorted(known))}; give one file for each")
     both = sum(1 for test in tests if test["n_prompt"] and test["n_gen"])
@@ -39,6 +43,26 @@ def read_llama_bench(path: Path) -> Sessions:
         if both
         else (),
     )
+
+
+def _checked(path: Path, number: int, test: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a test; ValueError naming it and what is wrong with it."""
+    where = f"{path}, test {number + 1}"
+    lacking = [key for key in _NEEDED if key not in test]
+    if lacking:
+        raise ValueError(f"{where}: has no {', '.join(lacking)}, as llama-bench -o json writes")
+    samples = test["samples_ns"]
+    if not isinstance(samples, list) or not all(_is_time(ns) for ns in samples):
+        raise ValueError(f"{where}: samples_ns is {samples!r}, must be a list of nanoseconds above 0")
+    for key in ("n_prompt", "n_gen", "n_depth"):
+        found = test.get(key, 0)
+        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+            raise ValueError(f"{where}: {key} is {found!r}, must be a whole number of tokens")
+    return _rows(number, test)
+
+
+def _is_time(ns: Any) -> bool:
+    return isinstance(ns, (int, float)) and not isinstance(ns, bool) and 0 < ns < np.inf
 
 
 def _rows(number: int, test: dict[str, Any]) -> list[dict[str, Any]]:

@@ -116,6 +116,7 @@ def profiles_scale(
     from calibration.devices import device_of
     from calibration.profile import file_name, find_profile, write_profile
     from calibration.transfer import modelled_as
+    from scenarios.story.provenance import errors
 
     with bad_input():
         profile = find_profile(name, Path.cwd())
@@ -130,7 +131,12 @@ def profiles_scale(
         out.mkdir(parents=True, exist_ok=True)
         write_profile(profile, out / file_name(profile.name))
     written = str(out / file_name(profile.name))
-    say({"profile": profile.name, "file": written}, [written], as_json=as_json)
+    off = profile.evidence["transfer_errors"]
+    told = {"profile": profile.name, "file": written, "transfer_errors": off}
+    lines = [f"{profile.name}: {errors(profile)}, {profile.evidence['transfer_errors_note']}"]
+    if profile.joules is None:
+        lines.append(f"{profile.name}: its joules are not known")
+    say(told, [*lines, written], as_json=as_json)
 
 
 @profiles.command("validate")

@@ -113,7 +113,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     few.write_text("\n".join(prefill.read_text().splitlines()[:3]) + "\n")
     for paths, message in (
         ([], r"found no files; needs the pair"),
-        ([odd], r"odd\.csv: its header 'a,b' is of no known recording"),
+        ([odd], r"odd\.csv: its columns a, b are of no known recording"),
         ([prefill], r"p\.csv \(EdgeReasoning prefill\); needs the pair"),
         ([prefill, again], r"again\.csv and .*p\.csv are both EdgeReasoning prefill"),
         ([prefill, decode, dense], r"dense\.csv \(vLLM dense kernels\); needs the pair"),

@@ -49,7 +49,7 @@ def test_llama_bench_gives_its_coefficients_back(tmp_path):
     assert profile.evidence["refused_rows"][0]["n"] == 1
     assert (profile.device, profile.runtime) == ("a GPU", "llama.cpp abc (1), llama-bench")
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"bench\.json: cannot be read as the output of llama-bench"):
+    with pytest.raises(ValueError, match=r"bench\.json: is no output of llama-bench -o json, which is a list"):
         read_llama_bench(path)
 
 

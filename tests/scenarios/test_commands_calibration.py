@@ -12,6 +12,7 @@ from calibration.meters.protocol import Reading
 from calibration.profile import read_profile
 from scenarios.commands.calibration import register
 from tests.calibration.fault_server import fault_server
+from tests.calibration.recorded import write_decodes, write_prefills
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +177,85 @@ def test_a_gpu_that_nothing_loads_is_said_to_idle(app, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     said = json.loads(run(app, "meters", "test", "--quick", "--json"))
     assert "nothing loaded the GPU (llama-3.2-1b on cuda: torch cannot make it" in said["unloaded"]
+
+
+def test_every_recording_has_its_figure_and_every_line_its_profile(app, tmp_path):
+    """A fit writes a figure beside each profile, prints the measured coverage, and names whose rows were refused."""
+    models = ("Model-A", "Model-B (distilled)")
+    files = [write_prefills(tmp_path / "p.csv", models=models, noise=0.01, idle=2)]
+    files.append(write_decodes(tmp_path / "d.csv", models=models, noise=0.01))
+    said = run(app, "fit", *files, "--out", tmp_path / "out")
+    names = [f"agx-orin-64gb--{model}--fp16" for model in ("model-a", "model-b-distilled")]
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == sorted(2 * names)
+    for name in names:
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
+        profile = name.replace("--", "/")
+        assert f"{profile}: refused for prefill_j: 2 rows, mean power is at idle level" in " ".join(said.split())
+        coverage = read_profile(tmp_path / "out" / f"{name}.json").evidence["decode_s"]["interval"]["coverage"]
+        assert 0.8 <= coverage <= 1.0
+    assert "covered" in said
+    assert "90 % interval of prefill_s: cross-conformal, 10 folds, 32 cells" in said
+
+
+def test_the_overhead_of_the_client_is_told_where_the_server_tells_its_time(app, tmp_path, monkeypatch):
+    """The median of TTFT less the server's own prompt time is printed with how many requests tell it, else why not."""
+    monkeypatch.setattr("calibration.sessions._LEAST_GROWTH", 0.0)  # this server takes no time for prompts
+    options = ("--meter", "none", "--least-prompt", 8, "--most-prompt", 64, "--output", "4,8", "--precision", 0.5)
+    told = ((0.01, "ms, median of TTFT less the server's own prompt time in"), (None, "unknown, the server"))
+    for prompt_ms, words in told:
+        with fault_server("none", token_s=0.001, prompt_ms=prompt_ms) as address:
+            run(app, "calibrate", "--url", address, "--out", tmp_path / f"r{prompt_ms}", *options)
+        said = run(app, "fit", tmp_path / f"r{prompt_ms}", "--out", tmp_path / "p", "--device", "CPU", "--no-figure")
+        assert "client overhead: " in said
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        (None, "nowher.csv", "nowher.csv: there is no such file or folder; did you mean 'nowhere.csv'?"),
+        ("folder", "r", "r: holds no manifest.json, so it is no recording of `moe2 calibrate`"),
+        ("", "e.csv", "e.csv: is empty; a recording begins with the names of its columns"),
+        ("device,model,batch,prompt_tokens,ttft_s,avg_power_w,total_energy_j\n", "c.csv", "did you mean 'ttft_s'?"),
+        ('[{"n_prompt": 5', "t.json", "t.json: cannot be read as the output of llama-bench -o json"),
+        ("{}", "o.json", "o.json: is no output of llama-bench -o json, which is a list of tests"),
+        (json.dumps([{"n_prompt": 5}]), "k.json", "k.json, test 1: has no model_filename, cpu_info"),
+        ("", "a.jsonl", "a.jsonl: holds no records"),
+    ],
+)
+def test_what_is_no_recording_is_refused_and_nothing_is_left_behind(app, tmp_path, text, name, message):
+    """One message that names the file and the way out, exit status 2, and no folder of output."""
+    (tmp_path / "nowhere.csv").write_text("a\n")
+    if text == "folder":
+        (tmp_path / name).mkdir()
+    elif text is not None:
+        (tmp_path / name).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    told = ("--device", "d", "--model", "m")
+    assert message in run(app, "fit", tmp_path / name, "--out", tmp_path / "out", *told, status=2)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("ns", [-1.0, 0, float("nan"), float("inf"), "soon", None, True])
+def test_samples_that_are_no_times_are_refused(app, tmp_path, ns):
+    """A duration of llama-bench must be a number of nanoseconds above 0; the message names the test."""
+    test = {"build_commit": "c", "build_number": 1, "cpu_info": "c", "model_filename": "m", "n_prompt": 8, "n_gen": 0}
+    (tmp_path / "b.json").write_text(json.dumps([{**test, "samples_ns": [1e6]}, {**test, "samples_ns": [ns]}]))
+    said = run(app, "fit", tmp_path / "b.json", "--out", tmp_path / "out", status=2)
+    assert "b.json, test 2: samples_ns is" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_transfer_tells_its_error_and_validation_is_to_the_letter(app, tmp_path):
+    """`scale` prints the leave-one-out error; `validate` refuses an origin of joules that are not there."""
+    name = "rtx-4090/llama-3.1-8b-instruct/bf16"
+    said = run(app, "profiles", "scale", name, "--device", "rtx-3090", "--out", tmp_path)
+    assert "transfer error prefill time" in said
+    assert "each device left out" in said
+    assert "its joules are not known" in said
+    path = tmp_path / "rtx-3090--llama-3.1-8b-instruct--bf16.json"
+    assert "valid" in run(app, "profiles", "validate", path)
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "energy_scope": "gpu"}))
+    assert "energy_scope: found 'gpu', must be null" in run(app, "profiles", "validate", path, status=2)
+    assert "rtx-pro-6000/llama-3.1-8b-instruct/bf16" in run(app, "profiles", "validate")  # all bundled ones
