@@ -48,7 +48,7 @@ def entry_of(function: Callable[..., Any], kinds: str, layout: str, example: Seq
     numba finds the types of the arguments by, `result` the letter of the result or nothing.
     """
     source = Path(function.__code__.co_filename)
-    made_of = sha256(repr((source.read_bytes(), version("numba"), version("llvmlite"))).encode()).digest()
+    made_of = sha256(repr((source.read_bytes(), _versions())).encode()).digest()
     folders = _folders(source)
     key = sha256(repr((kinds, layout, result, _processor())).encode()).hexdigest()[:16]
     name = f"{source.stem}.{function.__name__}-{key}.code"
@@ -60,6 +60,11 @@ def entry_of(function: Callable[..., Any], kinds: str, layout: str, example: Seq
         if _keep(folder / name, made_of, code):
             break
     return _loaded(code)
+
+
+@cache
+def _versions() -> tuple[str, str]:
+    return version("numba"), version("llvmlite")
 
 
 def _folders(source: Path) -> tuple[Path, Path]:
