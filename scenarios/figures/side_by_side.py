@@ -90,7 +90,8 @@ def _draw_categories(stories: Mapping[str, Story], folder: Path) -> Figure:
             label=name,
             zorder=3,
         )
-        axes.plot(np.full(endless.sum(), right_s), rows[endless], ">", color=_COLOURS[i % 7], ms=6, clip_on=False)
+        if endless.any():  # no marks at all would leave the layout without a bound
+            axes.plot(np.full(endless.sum(), right_s), rows[endless], ">", color=_COLOURS[i % 7], ms=6, clip_on=False)
         axes.plot(budget_s, rows, "|", color=BUDGET, ms=9, mew=2, label="budget" if i == 0 else None, zorder=2)
     name_rows(axes, names)
     axes.set_title("Delay by category")

@@ -35,6 +35,7 @@ from scenarios.figures.style import (
     house_style,
     legend_below,
     new_canvas,
+    plain_numbers,
     save,
 )
 from scenarios.story.numbers import number, percent
@@ -78,12 +79,19 @@ def _draw_curves(points: pd.DataFrame, key: str, varied: Sequence[str], folder: 
     panels[-1].set_xlabel(key)
     if ticks is not None:
         panels[-1].set_xticks(range(len(ticks)), labels=ticks)
+    elif _apart(values := np.unique(at)):
+        panels[-1].set_xticks(values, labels=[f"{v:g}" for v in values])
     panels[0].set_title(f"What {key} changes")
     legend_below(canvas, panels[0], columns=2)
     left_out = f" {len(lines) - MAX_LINES} more lines are left out." if len(lines) > MAX_LINES else ""
     return save(
         canvas, folder, f"response_{file_name(key)}", alt=_curves_alt(points, key, shown), caption=_CURVES + left_out
     )
+
+
+def _apart(values: NDArray[np.float64]) -> bool:
+    """Return whether a label can stand at each value without touching its neighbours."""
+    return len(values) > 1 and float(np.diff(values).min()) >= 0.09 * float(np.ptp(values))
 
 
 _CURVES = (
@@ -112,6 +120,7 @@ def _draw_line(
 def _finish(axes: Axes, response: Response, points: pd.DataFrame) -> None:
     if is_wide(points, response):
         axes.set_yscale("log")
+        plain_numbers(axes.yaxis)
     if (ends := span(points, response)) is not None:
         axes.set_ylim(*ends)
     if response.bound is not None:
@@ -250,6 +259,7 @@ def _draw_front(points: pd.DataFrame, varied: Sequence[str], folder: Path) -> Fi
         axes.annotate(words, (x[i], 100 * y[i]), (6, 5), textcoords="offset points", fontsize=7.5, color=MUTED)
     if known.any() and x[known].max() > 20 * x[known].min() > 0:
         axes.set_xscale("log")
+        plain_numbers(axes.xaxis)
     statistic = points["delay_statistic"].iloc[0]
     axes.grid(visible=True, axis="both")
     axes.set(xlabel=f"delay {statistic} over all requests, s", ylabel="accuracy, %", title="Accuracy, delay and energy")

@@ -33,15 +33,17 @@ def asked(*args, code=0):
 def answered(folder, *words):
     """Check what every answer is: first on the terminal, in JSON, and at the head of a page that needs nothing else.
 
-    Return it as JSON has it.
+    Asked again, nothing is measured again. Return it as JSON has it.
     """
     output = " ".join(asked(*words, "--out", folder).split())
+    kept = {entry: entry.stat().st_mtime_ns for entry in (folder / "cache").iterdir()}
     answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     assert output.startswith(" ".join(answer["answer"].split()))
     assert answer["answer"].endswith(".")
     assert answer["numbers"]
     assert answer["question"].endswith("?")
     told = json.loads(asked(*words, "--out", folder, "--json"))
+    assert kept == {entry: entry.stat().st_mtime_ns for entry in (folder / "cache").iterdir()}
     assert {**told, "points": None} == {**answer, "points": None}
     assert len(told["points"]) == len(pd.read_parquet(folder / "points.parquet"))
     page = (folder / "answer.html").read_text(encoding="utf-8")
