@@ -18,16 +18,23 @@ from twin.records.tables import joined, tabulate
 from twin.records.timeline import FIRST_SERVER, HANDOVERS, REQUESTS, trace_events, write_timeline
 
 FIELDS = {"name": str, "ph": str, "ts": (int, float), "pid": int, "tid": int}  # of every event
-MORE = {"M": {"args"}, "b": {"cat", "id"}, "e": {"cat", "id"}, "C": {"args"}, "i": {"s"}}  # by phase: all that are used
+MORE = {
+    "M": {"args"},
+    "b": {"cat", "id2"},
+    "e": {"cat", "id2"},
+    "C": {"args"},
+    "i": {"s"},
+}  # by phase: all that are used
 
 
 def check_format(events):
     """Check what the Trace Event Format asks for: phases and their fields, spans that nest and end, counters.
 
-    Every event has the fields that viewers ask for, and none beyond those of its phase. Spans pair by (category, id),
-    which begins once; the instants of a process's counter do not fall. Flows and spans of threads are not used.
+    Every event has the fields that viewers ask for, and none beyond those of its phase. Spans pair by (process,
+    category, id), which begins once, and are of few names, as each has a row; the instants of a process's counter do
+    not fall. Flows and spans of threads are not used.
     """
-    open_spans, closed, named, counted_us = defaultdict(list), set(), set(), {}
+    open_spans, closed, named, counted_us, rows = defaultdict(list), set(), set(), {}, set()
     for event in events:
         assert event["ph"] in MORE
         assert FIELDS.keys() | MORE[event["ph"]] <= event.keys() <= FIELDS.keys() | MORE[event["ph"]] | {"args"}
@@ -41,9 +48,11 @@ def check_format(events):
             continue
         assert event["pid"] in named
         assert 0 <= event["ts"] < 2**53, "microseconds that a double tells apart"
-        key = (event.get("cat"), event.get("id"))
+        key = (event["pid"], event.get("cat"), event.get("id2", {}).get("local"))
         if event["ph"] == "b":
-            assert all(isinstance(word, str) for word in key)
+            assert event["id2"].keys() == {"local"}, "an id of all processes is shown apart from them"
+            assert all(isinstance(word, str) for word in key[1:])
+            rows.add(event["name"])
             assert open_spans[key] or key not in closed, f"{key} begins twice"
             open_spans[key].append(event)
         elif event["ph"] == "e":
@@ -58,13 +67,14 @@ def check_format(events):
         else:
             assert (event["ph"], event["s"]) == ("i", "p")
     assert not any(open_spans.values()), "a span does not end"
+    assert rows <= {"request", "leg", "queue", "prefill", "decode"}
 
 
 def spans(events, cat):
     found = defaultdict(dict)
     for event in events:
         if event.get("cat") == cat:
-            found[event["id"], event["name"]][event["ph"]] = event["ts"] / 1e6
+            found[event["pid"], event["id2"]["local"], event["name"]][event["ph"]] = event["ts"] / 1e6
     return found
 
 
@@ -90,13 +100,15 @@ def test_every_window_of_a_run_is_a_valid_trace(seed, from_s, lasts_s, reach_dbm
 def test_phases_are_the_instants_of_the_legs():
     """Queue ends where prefill begins, at started_s; prefill ends where decode begins, at first_token_s."""
     tables = tabulate(played("compiled", radio(), 1))
-    found = spans(trace_events(tables, 0, 0.0, inf), "leg")
+    events = list(trace_events(tables, 0, 0.0, inf))
+    found = spans(events, "leg")
+    servers = {event["args"]["name"].split(" on ")[0]: event["pid"] for event in events if event["ph"] == "M"}
     for row in tables.legs.itertuples():
-        name = f"{row.request_id}/{row.expert}/{row.attempt}"
+        name = servers[row.expert], f"{row.request_id}/{row.attempt}"
         instants = [row.arrived_s, row.started_s, row.first_token_s, row.finished_s]
         for phase, begin_s, end_s in zip(("queue", "prefill", "decode"), instants, instants[1:], strict=False):
-            assert found[name, phase]["b"] == pytest.approx(begin_s, abs=1e-9)
-            assert found[name, phase]["e"] == pytest.approx(end_s, abs=1e-9)
+            assert found[(*name, phase)]["b"] == pytest.approx(begin_s, abs=1e-9)
+            assert found[(*name, phase)]["e"] == pytest.approx(end_s, abs=1e-9)
 
 
 @settings(max_examples=15, deadline=None)
@@ -171,4 +183,4 @@ def test_tables_of_a_testbed_are_shown_too():
     assert tables.requests["user_id"].isna().all()
     events = list(trace_events(type(tables)(requests=tables.requests, legs=legs, devices=pd.DataFrame()), 0, 0.0, inf))
     check_format(events)
-    assert {e["name"] for e in events if e["ph"] == "b"} >= {"request a b", "leg of c/d"}
+    assert {e["args"]["request"] for e in events if e["ph"] == "b" and "args" in e} == {"a b", "c/d"}

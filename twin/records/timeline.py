@@ -3,6 +3,8 @@
 Every server is a process with an asynchronous span for each leg and, inside it, its phases: queue, prefill, decode; and
 with two counters: legs that wait and sequences that run. Requests are spans of a process of their own, handovers
 instants of another. Format: the Trace Event Format of the Chromium project, JSON object form; time in microseconds.
+Ids are of their process (`id2.local`): Perfetto shows spans with global ids apart from all processes. Spans of a kind
+bear one name, because it gives every name a row of its own; whose they are is in `args`.
 """
 
 import json
@@ -68,15 +70,15 @@ def trace_events(tables: Tables, replication: int, from_s: float, until_s: float
 def _request_events(requests: pd.DataFrame, from_s: float, until_s: float) -> Iterator[Event]:
     yield _name(REQUESTS, "requests")
     for row in _rows(_overlapping(requests, from_s, until_s)):
-        about = {"category": row.category, "status": row.status}
+        about = {"request": str(row.request_id), "category": row.category, "status": row.status}
         if not pd.isna(row.user_id):
             about["user"] = int(row.user_id)
         span = {
             "cat": "request",
-            "id": str(row.request_id),
+            "id2": {"local": str(row.request_id)},
             "pid": REQUESTS,
             "tid": 0,
-            "name": f"request {row.request_id}",
+            "name": "request",
         }
         yield {**span, "ph": "b", "ts": _us(row.arrived_s), "args": about}
         yield {**span, "ph": "e", "ts": _us(_end_s(row, row.arrived_s, until_s))}
@@ -84,19 +86,19 @@ def _request_events(requests: pd.DataFrame, from_s: float, until_s: float) -> It
 
 def _leg_events(legs: pd.DataFrame, pid: int, from_s: float, until_s: float) -> Iterator[Event]:
     for row in _rows(_overlapping(legs, from_s, until_s)):
-        name = f"{row.request_id}/{row.expert}/{row.attempt}"
-        span = {"cat": "leg", "id": name, "pid": pid, "tid": 0}
+        span = {"cat": "leg", "id2": {"local": f"{row.request_id}/{row.attempt}"}, "pid": pid, "tid": 0}
         instants = [row.arrived_s, row.started_s, row.first_token_s, row.finished_s]
         reached = [at_s for at_s in instants if not isnan(at_s)]
         end_s = _end_s(row, reached[-1], until_s)
-        about = {"status": row.status, "prompt_tokens": int(row.prompt_tokens), "output_tokens": int(row.output_tokens)}
+        about = {"request": str(row.request_id), "attempt": int(row.attempt), "status": row.status}
+        about |= {"prompt_tokens": int(row.prompt_tokens), "output_tokens": int(row.output_tokens)}
         if isinstance(row.reason, str):
             about["reason"] = row.reason
-        yield {**span, "name": f"leg of {row.request_id}", "ph": "b", "ts": _us(reached[0]), "args": about}
+        yield {**span, "name": "leg", "ph": "b", "ts": _us(reached[0]), "args": about}
         for phase, start_s, stop_s in zip(PHASES, reached, [*reached[1:], end_s], strict=False):
             yield {**span, "name": phase, "ph": "b", "ts": _us(start_s)}
             yield {**span, "name": phase, "ph": "e", "ts": _us(stop_s)}
-        yield {**span, "name": f"leg of {row.request_id}", "ph": "e", "ts": _us(end_s)}
+        yield {**span, "name": "leg", "ph": "e", "ts": _us(end_s)}
 
 
 PHASES = ("queue", "prefill", "decode")
