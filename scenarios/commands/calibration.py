@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from calibration.runtimes.generation import Runtime
 
 __all__ = ["register"]
+
+log = logging.getLogger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -105,6 +108,11 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
         opened.callback(found.close)
         opened.enter_context(bar)
         task = bar.add_task("cells")
+
+        def progress(done: int, total: int, left_s: float) -> None:
+            bar.update(task, completed=done, total=total)
+            log.info("%d of %d cells are measured, about %.0f s are left", done, total, left_s)
+
         try:
             calibrate(
                 runtime,
@@ -114,7 +122,7 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
                 model_file=model_file,
                 allowed=frozenset(words(allow)),
                 correction=corrected,
-                progress=lambda done, total, _: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
         except KeyboardInterrupt as error:
             interrupt = error  # held: one that is let go counts as lost, and comes again

@@ -13,6 +13,7 @@ import typer
 from scenarios.commands.output import AsJson, say
 from scenarios.commands.refusal import bad_input
 from scenarios.runs.folder import check_file, check_writable
+from scenarios.steps import timed
 
 if TYPE_CHECKING:
     from calibration.diagnostics import Fitted
@@ -75,16 +76,20 @@ def fit_(  # noqa: PLR0917 - the command line's options
         if tiles and token_budget:
             raise ValueError("--tiles is for the scheduler prefill_first, --token-budget for chunked; give one of them")
         check_writable(out)
-        recorded = read_recorded(recordings, device=device, model=model)
+        with timed(f"reading {', '.join(map(str, recordings))}"):
+            recorded = read_recorded(recordings, device=device, model=model)
         if recorded is None:
             if correction is not None:
                 raise ValueError("--correction: is of a meter that `moe2 calibrate` read; these files tell of none")
-            found = fit_tables(recordings, **told, limits=limits)
+            with timed("fitting the tables"):
+                found = fit_tables(recordings, **told, limits=limits)
         else:
             if max_batch or kv_tokens:
                 raise ValueError("--max-batch and --kv-tokens are of kernel tables; a recording has its own")
-            found = _fit_experts(recorded, {**told, "token_budget": token_budget}, correction)
-        written = _write(found, out, draw=figure)
+            with timed("fitting"):
+                found = _fit_experts(recorded, {**told, "token_budget": token_budget}, correction)
+        with timed(f"writing {len(found)} profiles"):
+            written = _write(found, out, draw=figure)
     if as_json:
         say(fit_summary([fitted.profile for fitted in found]), [], as_json=True)
         return
