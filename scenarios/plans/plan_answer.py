@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scenarios.story.answer import Answer
-from scenarios.story.numbers import percent
+from scenarios.story.numbers import MINUS, percent
 from scenarios.verdicts.judging import per_replication
 from scenarios.verdicts.verdict import Verdict, estimate, reason
 from twin.records.metrics import request_metrics
@@ -101,4 +101,4 @@ def _proof(found: Plan, best: Proposal) -> str:
     return (
         f"Worth {best.value:.3f} nats per prompt; proven: without load nothing that fits is worth more than "
         f"{own.upper_bound:.3f}{modes}{anyhow}."
-    ).replace("-", "−", 1)
+    ).replace("-", MINUS)
