@@ -59,8 +59,8 @@ def test_the_network_is_the_records(hand, tmp_path):  # noqa: F811
     recorded.requests["finished_s"] = recorded.legs["finished_s"] + [0.5, 0.75]
     (tmp_path / "real").mkdir()
     write_tables(recorded, tmp_path / "real")
-    args = ("--trace", tmp_path / "real", "--no-report", "--set", "network.access_delay_s=9.0")
-    moe2("run", hand, "--out", tmp_path / "two", *args)
+    hand.write_text(hand.read_text().replace("[budgets]", "[network]\naccess_delay_s = 9.0\n[budgets]"))
+    moe2("run", hand, "--out", tmp_path / "two", "--trace", tmp_path / "real", "--no-report")
     found = read_tables(tmp_path / "two")
     assert found.legs["arrived_s"].tolist() == [0.75, 1.75]
     assert found.legs["first_token_s"].tolist() == [1.25, 2.25]
