@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,23 +33,33 @@ def build_network(scenario: Scenario) -> Network:
     )
     if network.access_points is None or network.radio is None:
         return fixed
+    return replace(fixed, radio=_radio(scenario, network.access_points, network.radio))
+
+
+@contextmanager
+def _blamed_on(scenario: Scenario, table: str) -> Iterator[None]:
+    """Name the scenario and the table whose values a ValueError is of."""
     try:
-        return replace(fixed, radio=_radio(scenario, network.access_points, network.radio))
+        yield
     except ValueError as error:
-        raise ValueError(f"{scenario.source}: [network.access_points]: {error}") from None
+        raise ValueError(f"{scenario.source}: {table}: {error}") from None
 
 
 def _radio(scenario: Scenario, given: AccessPoints, radio: Radio) -> RadioNetwork:
     from twin.radio.access import RadioNetwork  # noqa: PLC0415 - numba takes half a second to load
 
-    sites = _sites(scenario, given)
-    return RadioNetwork(
-        mobility=_mobility(scenario, given, sites),
-        sites=sites,
-        channel=radio.channel(),
-        handover=radio.rule(),
-        bytes_per_token=radio.bytes_per_token,
-    )
+    with _blamed_on(scenario, "[network.access_points]"):
+        sites = _sites(scenario, given)
+    with _blamed_on(scenario, "[users]"):
+        mobility = _mobility(scenario, given, sites)
+    with _blamed_on(scenario, "[network.radio]"):
+        return RadioNetwork(
+            mobility=mobility,
+            sites=sites,
+            channel=radio.channel(),
+            handover=radio.rule(),
+            bytes_per_token=radio.bytes_per_token,
+        )
 
 
 def _sites(scenario: Scenario, given: AccessPoints) -> Sites:
