@@ -38,7 +38,7 @@ def sweep(
         list[str],
         typer.Option(
             metavar="KEY=VALUES",
-            help="Vary one key: k=1,2,3 or users.count=100..1000:100. May be repeated.",
+            help="Vary one key: k=1,2,3 or load.requests_per_s=0.1..0.5:0.1. May be repeated.",
             autocompletion=complete_changes,
         ),
     ],
