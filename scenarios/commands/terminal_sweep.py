@@ -79,12 +79,7 @@ def print_differences(table: pd.DataFrame, statistic: str) -> None:
     """Print each variant's paired difference to the first one, with half of its 95 % interval."""
     metrics = {"accuracy": ("accuracy", 100, "points"), f"delay_{statistic}_s": (f"delay {statistic}", 1, "s")}
     metrics["energy_j_per_request"] = ("energy", 1, "J")
-    shown = Table(
-        title="difference to the first, paired",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     shown.add_column("variant", max_width=26, overflow="fold")
     for words, _, unit in metrics.values():
         shown.add_column(f"{words}, {unit}", justify="right")
