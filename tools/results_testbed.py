@@ -28,8 +28,9 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
         f"gives {server['slots']} slots, {server['context_tokens']} tokens of context, "
         f"{'one KV buffer for all' if server['one_kv_buffer'] else 'a KV buffer for each'}, and "
         f"{server['token_budget']} tokens an iteration (by its count of iterations for prompts of growing length); "
-        "nothing was tuned: prefill and decode are fitted as one to the calibrations (`moe2 fit --token-budget`), and "
-        "what a request takes around the server's work is the twin's LAN. Prompts of "
+        "nothing was tuned: prefill and decode are fitted as one to the calibrations (`moe2 fit --token-budget`). "
+        f"What a request takes around the server's work, {1000 * median(row['around_s'] for row in rows):.1f} ms by "
+        "that fit, is in the recording and not in the twin, whose requests come without a network. Prompts of "
         f"{load['prompt'][0]} to {load['prompt'][1]} tokens, outputs of {load['output'][0]} to {load['output'][1]}, "
         f"Poisson arrivals for {load['duration_s']:g} s. Capacity is what the twin serves without a pause after the "
         f"first calibration: {figures['capacity_per_s']:.2f} requests per second."
@@ -116,7 +117,6 @@ def honest(rows: list[dict[str, Any]]) -> Iterable[str]:
             f"{1 - CONTENDED:.0%} of its busy time: their errors are of a disturbed machine, which is in no model."
         )
     yield (
-        "A recorded TTFT has the way to the server in it and the twin's has not, as legs are counted; E2E has it in "
-        "both. Several servers at once contend for the cores, which the twin does not model: they test routing, counts "
+        "Several servers at once contend for the cores, which the twin does not model: they test routing, counts "
         "and conservation only (`tests/scenarios/test_record.py`)."
     )

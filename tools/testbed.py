@@ -225,6 +225,7 @@ class Bench:
         statuses = {side: found["both"].attrs[side] for side in ("real", "twin")}
         return {
             "metrics": metrics,
+            "around_s": float(read_profile(self._profile(before, after)).evidence["chunked"]["request_s"]),
             "n": len(real.requests),
             "statuses": statuses,
             "late_max_s": late["max_s"],
@@ -237,7 +238,7 @@ class Bench:
         """Return real and twin figures by (quantity, statistic); the twin is run into a folder of that name."""
         place = folder / name
         place.mkdir(exist_ok=True)
-        changes = [f"experts[0].profile={profile}", f"network.lan_delay_s={lan_delay_s(profile)}"]
+        changes = [f"experts[0].profile={profile}"]
         if paces:
             slow = (f'{{device = "loopback", at_s = {a}, ends_s = {b}, factor = {by}}}' for a, b, by in paces)
             changes.append(f"faults.slow_downs=[{', '.join(slow)}]")
@@ -279,11 +280,6 @@ class Bench:
         ]
         (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "scenario.toml"
-
-
-def lan_delay_s(profile: Path) -> float:
-    """Return half of what a request takes around the server's own work, by the calibration: there, and back."""
-    return float(read_profile(profile).evidence["chunked"]["request_s"]) / 2
 
 
 def machine() -> str:

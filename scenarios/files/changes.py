@@ -9,9 +9,10 @@ from typing import Any
 
 import tomli
 
-__all__ = ["applied", "keys_set"]
+__all__ = ["applied", "keys_set", "without_other"]
 
 Steps = list[str | int]
+_ONE_OF = ({"requests_per_s", "requests_per_s_per_user"},)  # of one table: giving one takes the other's place
 
 
 def applied(data: dict[str, Any], change: str) -> None:
@@ -24,12 +25,24 @@ def applied(data: dict[str, Any], change: str) -> None:
         here = _at(here, step)
     last = steps[-1]
     if isinstance(here, dict) and isinstance(last, str):
-        here[last] = value
+        whole = without_other(here, {last: value})
+        here.clear()
+        here.update({**whole, last: value})
     elif isinstance(here, list) and isinstance(last, int):
         _at(here, last)  # it is there
         here[last] = value
     else:
         raise ValueError(f"there is no {last!r} in {_kind(here)}")
+
+
+def without_other(table: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table without the keys that what is `said` of it takes the place of.
+
+    >>> without_other({"process": "poisson", "requests_per_s": 0.2}, {"requests_per_s_per_user": 0.001})
+    {'process': 'poisson'}
+    """
+    gone = {key for pair in _ONE_OF if len(pair & said.keys()) == 1 for key in pair - said.keys()}
+    return {key: value for key, value in table.items() if key not in gone}
 
 
 def keys_set(change: str) -> list[str]:

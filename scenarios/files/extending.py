@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scenarios.files.changes import without_other
 from scenarios.files.complaints import near
 
 __all__ = ["extended"]
@@ -16,9 +17,10 @@ def extended(
 ) -> dict[str, Any]:
     """Return a base scenario's data with a difference applied.
 
-    Tables are merged key by key; a `load` of another process replaces the base's. Experts are merged by name: one the
-    base has is changed, any other is added; those named in `without` are dropped. Paths of the base stay relative to
-    `base_folder`. Raises ValueError, naming `source`, for a dropped expert that the base does not have.
+    Tables are merged key by key; a `load` of another process replaces the base's, and a rate per user a total one, or
+    the other way round. Experts are merged by name: one the base has is changed, any other is added; those named in
+    `without` are dropped. Paths of the base stay relative to `base_folder`.
+    Raises ValueError, naming `source`, for a dropped expert that the base does not have.
     """
     anchored = _anchored(base, base_folder)
     merged = _merged({k: v for k, v in anchored.items() if k != "experts"}, change)
@@ -33,7 +35,7 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     >>> _merged({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": 4}})
     {'a': 1, 'b': {'c': 4, 'd': 3}}
     """
-    merged = dict(base)
+    merged = without_other(base, change)
     for key, value in change.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):

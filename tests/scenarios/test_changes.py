@@ -13,14 +13,15 @@ from scenarios.sweeps.variations import keys_of
 from tests.scenarios.sweep_plant import write_small
 
 PER_USER = 'load={process="poisson", requests_per_s_per_user=0.001}'
+TOTAL = "load.requests_per_s=0.2"
 WAITING = 'load={process="closed_loop", think_s=60.0}'
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        (["users.count=500"], r"load.requests_per_s = 0.2 is the rate of all users together; change that"),
-        (["users={count=500}"], "load.requests_per_s"),
+        ([TOTAL, "users.count=500"], r"load.requests_per_s = 0.2 is the rate of all users together; change that"),
+        ([TOTAL, "users={count=500}"], "load.requests_per_s"),
         (["users.pause_s=[1.0, 2.0]"], "no access points; add network.access_points"),
         (["experts[0].token_budget=64"], r'experts\[0\].scheduler is "prefill_first"; it goes with "chunked"'),
         (["experts[7].block_tokens=8"], r'experts\[7\].kv is "reserve"; it goes with "paged"'),
@@ -65,6 +66,7 @@ def test_what_is_said_to_be_unread_changes_no_figure():
         "warmup_s=0.0",
         "replications=1",
         "verdicts.max_replications=1",
+        TOTAL,
     ]
     given = load("testbed", short)
     data = given.file.model_dump(exclude_unset=True)
@@ -101,7 +103,7 @@ def test_over_a_grid_one_point_that_reads_a_key_is_enough():
     prepare_sweep("testbed", [*chunks, "experts[0].token_budget=64,128"], engine="compiled")
     prepare_sweep("testbed", chunks, ["experts[0].token_budget=64"], engine="compiled")
     with pytest.raises(ValueError, match=r"--vary users.count: nothing .* load.requests_per_s"):
-        prepare_sweep("testbed", {"users.count": [100, 200]}, engine="compiled")
+        prepare_sweep("testbed", {"users.count": [100, 200]}, [TOTAL], engine="compiled")
     with pytest.raises(ValueError, match=r"--set experts\[0\].token_budget=64: nothing"):
         prepare_sweep("testbed", ["k=1,2"], ["experts[0].token_budget=64"], engine="compiled")
 
@@ -173,7 +175,7 @@ def test_a_folder_given_for_a_scenario_is_told_from_a_file_that_is_not_there(tmp
     [
         (["load.requests_per_s=1e9"], 0, r"load: about 3.9e\+12 requests in one replication"),
         (["router.k=1", "duration_s=1e12"], 1, r"load: about 2e\+11 requests in one replication, at most 50,000,000"),
-        ([PER_USER, "users.count=1000000000"], 0, r"load: about 3.9e\+09 requests"),
+        ([PER_USER, "users.count=1000000000"], 1, r"load: about 3.9e\+09 requests"),
         ([WAITING, "users.count=2000000"], 0, "users.count = 2000000: should be at most 1,000,000"),
         (['load={process="sessions", sessions_per_s=1e6, turns=2, think_s=1.0}'], 0, r"3.9e\+09 sessions"),
         (["faults={mtbf_s=1e-6, mean_repair_s=1e-6}"], 0, r"faults.mtbf_s: about .* failures"),
@@ -201,3 +203,16 @@ def test_a_file_of_another_editor_is_read_and_a_key_given_twice_is_named(tmp_pat
         load(path)
     with pytest.raises(ValueError, match="'' names no scenario; bundled are: add-a-4090"):
         load("")
+
+
+def test_one_rate_takes_the_place_of_the_other(tmp_path):
+    """A total rate said of a scenario with a rate per user, by a change or a difference, is the rate; and back."""
+    path = tmp_path / "busy.toml"
+    path.write_text('name = "busy"\nextends = "testbed"\n[load]\nrequests_per_s = 0.5\n')
+    for found in (load("testbed", ["load.requests_per_s=0.5"]), load(path)):
+        assert (found.file.load.requests_per_s, found.file.load.requests_per_s_per_user) == (0.5, None)
+    back = load(path, ["load.requests_per_s_per_user=0.001"]).file.load
+    assert (back.requests_per_s, back.requests_per_s_per_user) == (None, 0.001)
+    path.write_text(f"{path.read_text()}requests_per_s_per_user = 0.001\n")
+    with pytest.raises(ValueError, match="exactly one of"):
+        load(path)

@@ -101,7 +101,7 @@ def busy(tmp_path_factory):
     """
     dropped = [e.name for e in load("testbed").file.experts if e.name not in PAIR]
     folder = tmp_path_factory.mktemp("plan")
-    (folder / "busy.toml").write_text(f'extends = "testbed"\nwithout = {dropped}\nname = "busy"\n')
+    (folder / "busy.toml").write_text(f'extends = "testbed"\nwithout = {dropped}\nname = "busy"\n[router]\nk = 2\n')
     changes = ["duration_s=800.0", "warmup_s=40.0", "replications=4", "verdicts.max_replications=4"]
     changes += ["verdicts.inputs=nominal", "load.requests_per_s=0.6", "budgets.delay_s=30.0"]
     changes += ["budgets.energy_j_per_request=720.0", "experts[0].max_batch=1", "experts[1].max_batch=1"]

@@ -141,7 +141,7 @@ def test_a_point_without_a_subset_is_a_row_with_its_reason(tmp_path):
     points = pd.read_parquet(tmp_path / "s" / "points.parquet")
     assert points["status"].tolist()[1] == "infeasible"
     assert "energy_j_per_request is 1 J" in points["reason"].iloc[1]
-    assert "infeasible: " in output
+    assert "infeasible, 1.0: " in output
     rows = pd.read_parquet(tmp_path / "s" / "sweep.parquet").query("point == 1")
     assert len(rows) == 1
     assert rows["value"].isna().all()

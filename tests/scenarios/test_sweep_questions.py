@@ -107,6 +107,7 @@ def test_capacity_is_where_the_verdict_turns(tmp_path):
         "budgets.delay_statistic=mean",
         "budgets.energy_j_per_request=1e6",
         "drain_cap_s=60.0",
+        "load.requests_per_s=0.2",
     ]
     subset = 'router.subset=["qwen1.5-7b-chat@orin-b"]'
     words = [w for c in [*budgets, subset, "router.k=1", 'verdicts.inputs="nominal"'] for w in ("--set", c)]
@@ -145,7 +146,7 @@ def test_what_ifs_change_one_thing_each():
             assert 0 < crash.at_s < crash.repaired_s < by_name[name].duration_s
             assert by_name[name].router.subset == kept
     assert {n for n in by_name if n.startswith("crash of")} == {f"crash of {devices[name]}" for name in kept}
-    assert by_name["twice the load"].load.requests_per_s == 2 * base.load.requests_per_s
+    assert by_name["twice the load"].load.planned_per_s(240) == 2 * base.load.planned_per_s(240)
     assert by_name["twice the load"].router.subset == kept
     from scenarios.runs.replicating import assemble
 
