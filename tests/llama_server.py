@@ -22,18 +22,29 @@ WORDS = "the queue serves requests in order while watts and tokens flow from pro
 
 
 def write_llama(
-    path: Path, *, layers: int = 4, hidden: int = 128, context_tokens: int = 8192, vocabulary: int = 512, seed: int = 0
+    path: Path,
+    *,
+    layers: int = 4,
+    hidden: int = 128,
+    feed_forward: int | None = None,
+    context_tokens: int = 8192,
+    vocabulary: int = 512,
+    seed: int = 0,
 ) -> Path:
-    """Write a Llama of random weights with a byte-level BPE tokenizer as GGUF (float32) and return its path."""
+    """Write a Llama of random weights with a byte-level BPE tokenizer as GGUF (float32) and return its path.
+
+    `feed_forward` is the width between its two matrices, twice `hidden` when left out.
+    """
     import gguf
 
+    wide = 2 * hidden if feed_forward is None else feed_forward
     vocabulary_tokens, merges = _tokenizer(vocabulary)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("random-llama")
     writer.add_context_length(context_tokens)
     writer.add_embedding_length(hidden)
     writer.add_block_count(layers)
-    writer.add_feed_forward_length(2 * hidden)
+    writer.add_feed_forward_length(wide)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
     writer.add_rope_dimension_count(hidden // 4)
@@ -47,7 +58,7 @@ def write_llama(
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)
-    for name, values in _weights(len(vocabulary_tokens), layers, hidden, np.random.default_rng(seed)):
+    for name, values in _weights(len(vocabulary_tokens), layers, (hidden, wide), np.random.default_rng(seed)):
         if name == "output.weight":  # parts of characters, whose text a server holds back, are never the best token
             values[[not _is_text(token) for token in vocabulary_tokens]] = 0.0
         writer.add_tensor(name, values)
@@ -79,11 +90,12 @@ def _is_text(token: str) -> bool:
 
 
 def _weights(
-    n_tokens: int, layers: int, hidden: int, rng: np.random.Generator
+    n_tokens: int, layers: int, widths: tuple[int, int], rng: np.random.Generator
 ) -> Iterator[tuple[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]:
     def random(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         return (rng.standard_normal(shape) * 0.05).astype(np.float32)
 
+    hidden, wide = widths
     ones = np.ones(hidden, dtype=np.float32)
     yield "token_embd.weight", random(n_tokens, hidden)
     for layer in range(layers):
@@ -94,9 +106,9 @@ def _weights(
         yield f"{block}.attn_v.weight", random(hidden // 2, hidden)
         yield f"{block}.attn_output.weight", random(hidden, hidden)
         yield f"{block}.ffn_norm.weight", ones
-        yield f"{block}.ffn_gate.weight", random(2 * hidden, hidden)
-        yield f"{block}.ffn_up.weight", random(2 * hidden, hidden)
-        yield f"{block}.ffn_down.weight", random(hidden, 2 * hidden)
+        yield f"{block}.ffn_gate.weight", random(wide, hidden)
+        yield f"{block}.ffn_up.weight", random(wide, hidden)
+        yield f"{block}.ffn_down.weight", random(hidden, wide)
     yield "output_norm.weight", ones
     yield "output.weight", random(n_tokens, hidden)
 

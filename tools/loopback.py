@@ -19,6 +19,7 @@ class Form:
 
     layers: int
     hidden: int
+    feed_forward: int
     slots: int
     context_tokens: int
     token_budget: int
@@ -37,9 +38,13 @@ def _plan(prompt: tuple[int, int], output: int, concurrency: tuple[int, ...], re
     return Plan(**lengths, **often, concurrency=concurrency, most_lengths=FIRST_LENGTHS)
 
 
+# Few layers, but wide between their two matrices: attention has as small a share of the work as in an LLM of billions
+# of parameters. With one KV buffer a server attends over the tokens of all sequences, which is in no cost model; in a
+# narrow model of many layers that was as much work as everything else.
 LONG = Form(
-    layers=8,
-    hidden=320,
+    layers=2,
+    hidden=256,
+    feed_forward=4608,
     slots=4,
     context_tokens=8192,
     token_budget=256,
@@ -51,8 +56,9 @@ LONG = Form(
     plan=_plan((32, 400), 32, (1, 2, 4), 5),
 )
 SHORT = Form(
-    layers=6,
+    layers=1,
     hidden=256,
+    feed_forward=4352,
     slots=2,
     context_tokens=2048,
     token_budget=96,

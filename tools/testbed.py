@@ -72,7 +72,8 @@ def perform(form: Form, folder: Path, say: Callable[[str], None] = print) -> dic
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "model.gguf"
     if not model.exists():
-        write_llama(folder / ".model.gguf", layers=form.layers, hidden=form.hidden, context_tokens=form.context_tokens)
+        shape = {key: getattr(form, key) for key in ("layers", "hidden", "feed_forward", "context_tokens")}
+        write_llama(folder / ".model.gguf", **shape)
         (folder / ".model.gguf").rename(model)
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
@@ -121,7 +122,7 @@ class Bench:
         return {
             "machine": machine(),
             "ended_unix_s": time.time(),
-            "model": {"layers": form.layers, "hidden": form.hidden},
+            "model": {"layers": form.layers, "hidden": form.hidden, "feed_forward": form.feed_forward},
             "server": {k: getattr(server, k) for k in ("slots", "context_tokens", "token_budget", "one_kv_buffer")},
             "load": {"prompt": form.prompt, "output": form.output, "duration_s": form.duration_s},
             "capacity_per_s": capacity,

@@ -30,12 +30,11 @@ def number(value: float) -> str:
     """
     if value == 0:
         return "0"
-    rounded = float(f"{value:.2e}")
-    exponent = math.floor(math.log10(abs(rounded)))
+    mantissa, _, power = f"{value:.2e}".partition("e")
+    exponent = int(power)
     if not -4 <= exponent < 6:
-        mantissa = f"{rounded / 10.0**exponent:.2f}"
         return f"{mantissa} × 10{_superscript(exponent)}".replace("-", MINUS)
-    return _grouped(f"{rounded:.{max(0, 2 - exponent)}f}")
+    return _grouped(f"{float(f'{value:.2e}'):.{max(0, 2 - exponent)}f}")
 
 
 def count(value: int) -> str:

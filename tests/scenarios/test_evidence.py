@@ -167,8 +167,9 @@ def test_cards_share_the_draw_of_their_assumed_watts():
 
 def test_verdicts_on_a_queue_with_a_known_answer_are_right():
     """M/D/1 with the truth 10 % from the budget: none of 2 x 15 sequential verdicts is wrong, none undecided."""
-    from tools.results_verdicts import TRUTH_S, verdict
+    from tools.results_verdicts import SYSTEMS, verdict
 
-    found = {off: [verdict(TRUTH_S / (1 + off), seed=i)[0] for i in range(15)] for off in (-0.1, 0.1)}
+    known = SYSTEMS[0]
+    found = {off: [verdict(known, known.truth_s / (1 + off), seed=i)[0] for i in range(15)] for off in (-0.1, 0.1)}
     assert set(found[-0.1]) == {"holds"}
     assert set(found[0.1]) == {"violated"}
