@@ -24,8 +24,8 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
     server, load, rows = figures["server"], figures["load"], figures["rows"]
     yield (
         f"A llama.cpp server with a random model ({figures['model']['layers']} layers, {figures['model']['hidden']} "
-        f"wide, {figures['model']['feed_forward']} between their matrices, float32), one thread on one core, its client "
-        f"on another; {figures['machine']}. The server's own report "
+        f"wide, {figures['model']['feed_forward']} between their matrices, float32), one thread on one core, its "
+        f"client on another; {figures['machine']}. The server's own report "
         f"gives {server['slots']} slots, {server['context_tokens']} tokens of context, "
         f"{'one KV buffer for all' if server['one_kv_buffer'] else 'a KV buffer for each'}, and "
         f"{server['token_budget']} tokens an iteration (by its count of iterations for prompts of growing length); "
