@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,8 +28,12 @@ def bad_input(
 
 
 def say_refused(message: str) -> None:
-    """Print why on standard error, as it stands: no markup, no emoji, and in one line however wide the screen is."""
-    Console(stderr=True, soft_wrap=True).print(Text(f"moe2: {message}"))
+    """Print why on standard error, as it stands: no markup, no emoji, and in one line however wide the screen is.
+
+    What would begin another line, or move the cursor, is written as Python writes it.
+    """
+    line = "".join(repr(c)[1:-1] if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in message)
+    Console(stderr=True, soft_wrap=True).print(Text(f"moe2: {line}"))
 
 
 def _message(error: Exception) -> str:

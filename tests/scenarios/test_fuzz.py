@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from scenarios.files.loading import bundled_scenarios, load
@@ -175,6 +175,7 @@ def test_what_loads_assembles_or_is_refused(changes):
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(keys, values), min_size=1, max_size=2))
+@example([("duration_s", "\x1e\x85\u2028\x1b[2J")])  # what ends a line, or clears a screen
 def test_what_is_changed_at_random_runs_or_is_refused(tmp_path, changes):
     """20 sets of changes through the entry point: exit status 2 with one line and no folder, or a whole run."""
     wild = [f"{key}={value}" for key, value in changes if "\0" not in value]
