@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import HealthCheck, settings
 
+from scenarios.commands.calibration import register
 from scenarios.runs.workers import performed
 
 # No example is judged by the time it takes: the machine may be busy.
@@ -34,3 +36,13 @@ def in_turn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("scenarios.runs.performing.performed", lambda tasks, _: performed(tasks, 1))
         yield
+
+
+@pytest.fixture(scope="module")
+def calibration_app() -> Iterator[typer.Typer]:
+    """Return the commands on a machine without a thermometer: they wait for no temperature to settle."""
+    found = typer.Typer()
+    register(found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("calibration.session.calibrating.thermometer", lambda: None)
+        yield found
