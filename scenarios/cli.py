@@ -40,7 +40,7 @@ PANELS = {
         "compare": "compare",
         "import": "compare",
         "sync": "sync",
-        "traces": "compare",
+        "traces": "traces",
     },
     "The method": {"answers": "method", "embed": "method", "train": "gate", "evaluate": "gate"},
 }

@@ -1,4 +1,4 @@
-"""The commands that hold the twin against what was recorded: `moe2 compare`, `import`, `traces …`."""
+"""The commands that hold the twin against what was recorded: `moe2 compare`, `moe2 import`."""
 
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
@@ -18,17 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 
-TracesFolder = Annotated[Path, typer.Option("--folder", help="Folder of the traces.")]
-_FOLDER = Path("tests/traces")
-
-traces = typer.Typer(help="Recorded runs that the twin must stay near.", no_args_is_help=True)
-
-
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(compare)
     app.command("import")(import_)
-    app.add_typer(traces, name="traces")
 
 
 def compare(
@@ -86,71 +79,6 @@ def import_(  # noqa: PLR0917 - the command line's options
     with bad_input():
         n = import_run(form, file, out, expert=expert, device=device)
     say({"requests": n, "folder": str(out)}, [f"{n} requests in {out}"], as_json=as_json)
-
-
-@traces.command("add")
-def traces_add(  # noqa: PLR0917 - the command line's options
-    recorded: Annotated[Path, typer.Argument(help="Folder of the recorded run.")],
-    scenario: Annotated[str, typer.Option(help="The scenario with the experts and the profiles used.")],
-    tolerances: Annotated[Path, typer.Option(metavar="FILE", help="TOML file of tolerances that it must meet.")],
-    note: Annotated[str, typer.Option(help="On what and how it was recorded.")],
-    name: Annotated[str | None, typer.Option(help="Name of the trace; by default that of the recorded folder.")] = None,
-    folder: TracesFolder = _FOLDER,
-    as_json: AsJson = False,
-) -> None:
-    """Keep a recorded run, its scenario, profiles and tolerances as a regression trace.
-
-    Exit status as of `moe2 compare`: the trace is replayed once and kept in any case.
-
-    Example: moe2 traces add runs/recorded --scenario bench.toml --tolerances loose.toml --note "llama.cpp, one core"
-    """
-    from scenarios.comparing.traces import add_trace
-
-    with bad_input():
-        path, found = add_trace(
-            recorded,
-            folder,
-            name=name or recorded.resolve().name,
-            scenario=scenario,
-            tolerances=tolerances,
-            note=note,
-        )
-    size = sum(file.stat().st_size for file in path.iterdir())
-    told = {"trace": str(path), "bytes": size, "comparison": found.as_json()}
-    say(told, [*_findings(found), f"{path}: {size} bytes"], as_json=as_json)
-    raise typer.Exit(found.exit_status)
-
-
-@traces.command("replay")
-def traces_replay(
-    names: Annotated[list[str] | None, typer.Argument(help="Traces; all without a name.")] = None,
-    folder: TracesFolder = _FOLDER,
-    as_json: AsJson = False,
-) -> None:
-    """Replay regression traces and hold the twin against their tolerances.
-
-    Exit status: 0 all are met, 1 one is exceeded, 2 bad input or a changed file, 3 one cannot be judged.
-
-    Example: moe2 traces replay
-    """
-    from scenarios.comparing.traces import replay_trace, traces_in
-
-    with bad_input():
-        known = {path.name: path for path in traces_in(folder)}
-        if not known:
-            raise ValueError(f"{folder}: holds no trace; `moe2 traces add` keeps one, --folder names another place")
-        for name in names or []:
-            if name not in known:
-                raise ValueError(f"{folder}: no trace {name!r}; there are {', '.join(known) or 'none'}")
-        replayed = [replay_trace(known[name]) for name in names or known]
-    lines = [line for one in replayed for line in (f"{one.name}:", *_findings(one.comparison))]
-    say({one.name: one.comparison.as_json() for one in replayed}, lines, as_json=as_json)
-    found = {one.comparison.exit_status for one in replayed}
-    raise typer.Exit(1 if 1 in found else 3 if 3 in found else 0)
-
-
-def _findings(found: Comparison) -> list[str]:
-    return [f"  {finding.status}: {finding.words}" for finding in found.findings]
 
 
 def _print_comparison(found: Comparison) -> None:

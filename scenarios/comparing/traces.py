@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from calibration.profile import file_name, find_profile, write_profile
 from scenarios.comparing.comparison import Comparison, compare
 from scenarios.comparing.sides import read_side
 from scenarios.comparing.tolerances import read_tolerances
+from scenarios.files.complaints import near
 from scenarios.files.loading import Scenario, load, replayed
 from scenarios.running import resolved
 from scenarios.runs.folder import whole_folder
 from scenarios.runs.result import run
 from twin.records.tables import SCHEMAS
 
-__all__ = ["Regression", "add_trace", "replay_trace", "traces_in"]
+__all__ = ["Kept", "Regression", "add_trace", "kept_in", "named_traces", "replay_trace"]
 
 _ABOUT = "trace.toml"
 _MOST_BYTES = 200_000
@@ -40,13 +41,48 @@ class Regression:
     comparison: Comparison
 
 
-def traces_in(folder: Path) -> list[Path]:
-    """Return the traces in a folder, sorted; ValueError when it is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a trace is; `flaws` say of each file that is not as it was added how it differs.
+
+    With a flaw nothing is known of what was recorded. `error` is of the mean E2E time, when the trace was added.
+    """
+
+    name: str
+    note: str
+    error: str | None
+    sha256: Mapping[str, str]
+    flaws: tuple[str, ...]
+    n_requests: int | None = None
+    lasted_s: float | None = None
+    experts: tuple[str, ...] = ()
+    n_tolerances: int | None = None
+
+
+def kept_in(folder: Path) -> list[Kept]:
+    """Return what the traces in a folder are, by name; a file that was changed is told and stops nothing.
+
+    Raises ValueError where there is no trace, or one whose registry cannot be read.
+    """
+    return [_kept(trace) for trace in named_traces(folder)]
+
+
+def named_traces(folder: Path, names: Sequence[str] = ()) -> list[Path]:
+    """Return the traces of these names in a folder, all of them without a name; ValueError for one that is not there.
+
+    No trace at all is an error too: nothing would be held against anything.
+    """
     if not folder.is_dir():
         raise ValueError(
             f"{folder}: there is no such folder; name the one that `moe2 traces add` wrote to with --folder"
         )
-    return sorted(path.parent for path in folder.glob(f"*/{_ABOUT}"))
+    known = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{_ABOUT}"))}
+    if not known:
+        raise ValueError(f"{folder}: holds no trace; `moe2 traces add` keeps one, --folder names another place")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{folder}: no trace {name!r}{near(name, known)}; there are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(names or known)]
 
 
 def add_trace(
@@ -95,19 +131,52 @@ def add_trace(
 
 def replay_trace(trace: Path) -> Regression:
     """Return how far the twin is from a trace; ValueError when one of its files is not what was added."""
+    if flaws := _flaws(trace, _registry(trace)["sha256"]):
+        raise ValueError(f"{flaws[0]}; a trace is never changed, add another in its place")
+    return Regression(name=trace.name, comparison=_replayed(trace))
+
+
+def _registry(trace: Path) -> dict[str, Any]:
     try:
         about = tomli.loads((trace / _ABOUT).read_text(encoding="utf-8"))
-        stated = dict(about["sha256"])
+        return {**about, "sha256": dict(about["sha256"]), "note": str(about["note"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{trace / _ABOUT}: cannot be read as a trace's registry ({error})") from None
-    found = _hashes(trace)
+
+
+def _flaws(trace: Path, stated: Mapping[str, str]) -> list[str]:
+    """Return what is not as the registry says, a sentence for each such file."""
+    found, told = _hashes(trace), []
     for name in sorted(set(stated) | set(found)):
         if stated.get(name) != found.get(name):
             was = (
                 "is not in the registry" if name not in stated else "is missing" if name not in found else "was changed"
             )
-            raise ValueError(f"{trace / name}: {was}; a trace is never changed, add another in its place")
-    return Regression(name=trace.name, comparison=_replayed(trace))
+            told.append(f"{trace / name}: {was}")
+    return told
+
+
+def _kept(trace: Path) -> Kept:
+    about = _registry(trace)
+    flaws = tuple(_flaws(trace, about["sha256"]))
+    kept = Kept(
+        name=trace.name,
+        note=about["note"],
+        error=about.get("added_error_e2e_mean"),
+        sha256=about["sha256"],
+        flaws=flaws,
+    )
+    if flaws:
+        return kept
+    tables = read_side(trace, "TRACE")
+    arrived_s = tables.requests["arrived_s"]
+    return replace(
+        kept,
+        n_requests=len(arrived_s),
+        lasted_s=float(arrived_s.max() - arrived_s.min()),
+        experts=tuple(map(str, tables.legs["expert"].unique())),
+        n_tolerances=len(read_tolerances(trace / "tolerances.toml")),
+    )
 
 
 def _replayed(trace: Path) -> Comparison:

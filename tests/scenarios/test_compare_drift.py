@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from test_cli import moe2
 
-from scenarios.comparing.traces import traces_in
+from scenarios.comparing.traces import named_traces
 from twin.records.tables import read_tables, write_tables
 
 FOLDER = Path(__file__).parents[1] / "traces"
-LIGHT = [trace for trace in traces_in(FOLDER) if trace.name.startswith("loopback-light")]
+LIGHT = [trace for trace in named_traces(FOLDER) if trace.name.startswith("loopback-light")]
 PROFILE = LIGHT[0] / "loopback--random-llama-320--f32.json"
 SLOWER = 1.2
 

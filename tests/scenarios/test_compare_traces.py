@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_cli import PROFILE, hand, moe2  # noqa: F401 - a fixture
 
-from scenarios.comparing.traces import replay_trace, traces_in
+from scenarios.comparing.traces import named_traces, replay_trace
 
 FOLDER = Path(__file__).parents[1] / "traces"
 
@@ -24,8 +24,7 @@ def added(hand, tmp_path):  # noqa: F811
 
 def test_every_kept_trace_is_within_its_tolerances(capsys):
     """Each recorded run in tests/traces, replayed, is as near as its own tolerances say; errors are printed."""
-    found = [replay_trace(trace) for trace in traces_in(FOLDER)]
-    assert found, f"{FOLDER}: no trace is kept"
+    found = [replay_trace(trace) for trace in named_traces(FOLDER)]
     with capsys.disabled():
         for one in found:
             words = "\n  ".join(finding.words for finding in one.comparison.findings)
@@ -44,7 +43,7 @@ def test_a_run_is_kept_and_replayed_by_one_command_each(added, tmp_path):
     assert names == {*tables, "scenario.toml", "bench--m--q.json", "tolerances.toml", "trace.toml"}
     for path in (tmp_path / "in").iterdir():
         path.unlink()
-    again = moe2("traces", "replay", "--folder", tmp_path / "traces")
+    again = moe2("traces", "check", "--folder", tmp_path / "traces")
     assert again.exit_code == 0, again.output
     assert "kept: e2e.mean: 1.688 measured, 1.688 simulated, +0.0%" in again.output
     assert moe2(*words).exit_code == 2  # it is there already
@@ -56,7 +55,7 @@ def test_a_twin_that_drifts_from_its_trace_is_told(added, tmp_path):
     slower = {**PROFILE, "prefill_s": [0.6, 0.0, 0.0], "decode_s": {**PROFILE["decode_s"], "base": 0.075}}
     (tmp_path / "in" / "bench.json").write_text(json.dumps(slower))
     assert moe2(*words).exit_code == 1
-    found = moe2("traces", "replay", "first", "--folder", folder.parent)
+    found = moe2("traces", "check", "first", "--folder", folder.parent)
     assert found.exit_code == 1
     assert "exceeded: e2e.mean: 1.688 measured, 2.025 simulated, +20.0%, beyond the tolerance 0.05" in found.output
 
@@ -75,7 +74,7 @@ def test_a_trace_that_was_changed_is_refused(added, change, told):
     folder, words = added
     moe2(*words)
     change(folder)
-    found = moe2("traces", "replay", "--folder", folder.parent)
+    found = moe2("traces", "check", "--folder", folder.parent)
     assert found.exit_code == 2
     assert told in " ".join(found.output.split())
 
@@ -96,7 +95,7 @@ def test_what_cannot_be_a_trace_is_refused_and_leaves_nothing(added, tmp_path):
     assert elsewhere.output.startswith(f"moe2: {tmp_path / 'real'}: it has legs on the expert 'a'")
     assert not any(folder.parent.iterdir())
     folder.parent.rmdir()
-    assert moe2("traces", "replay", "--folder", folder.parent).exit_code == 2
+    assert moe2("traces", "check", "--folder", folder.parent).exit_code == 2
     from scenarios.comparing.traces import add_trace
 
     with pytest.raises(ValueError, match="at most 10 are kept; record less"):
@@ -109,6 +108,39 @@ def test_what_cannot_be_a_trace_is_refused_and_leaves_nothing(added, tmp_path):
 
 def test_no_trace_is_no_success(tmp_path):
     """A folder that holds none says so, with exit status 2: nothing was held against anything."""
-    found = moe2("traces", "replay", "--folder", tmp_path)
+    found = moe2("traces", "check", "--folder", tmp_path)
     assert found.exit_code == 2
     assert "holds no trace" in found.stderr
+
+
+def test_the_list_says_what_each_trace_is_and_whether_it_is_whole(added):
+    """As many requests and experts as were recorded, the note, and exit 1 with the file that was changed."""
+    folder, words = added
+    moe2(*words)
+    found = moe2("traces", "list", "--folder", folder.parent)
+    assert found.exit_code == 0, found.output
+    assert found.output.startswith(
+        f"1 trace in {folder.parent}, every file is as it was added\nfirst: 2 requests in 0 s on a, "
+    )
+    assert "made by the twin" in found.output
+    (folder / "legs.parquet").write_bytes(b"")
+    changed = moe2("traces", "list", "--folder", folder.parent, "--json")
+    (one,) = json.loads(changed.stdout)
+    assert changed.exit_code == 1
+    assert one["flaws"] == [f"{folder / 'legs.parquet'}: was changed"]
+    assert (one["name"], one["n_requests"], len(one["sha256"])) == ("first", None, 6)
+
+
+def test_one_trace_is_checked_by_its_name(added):
+    """Of two, the one named is replayed, once however often it is named; a wrong name is told with the near one."""
+    folder, words = added
+    moe2(*words)
+    moe2(*("second" if word == "first" else word for word in words))
+    one = moe2("traces", "check", "second", "second", "--folder", folder.parent)
+    assert (one.exit_code, one.output.count("second:")) == (0, 1)
+    assert "first:" not in one.output
+    assert one.output.endswith("1 of 1 traces within their tolerances\n")
+    assert moe2("traces", "check", "--folder", folder.parent).output.endswith("2 of 2 traces within their tolerances\n")
+    wrong = moe2("traces", "check", "secnd", "--folder", folder.parent)
+    assert wrong.exit_code == 2
+    assert "no trace 'secnd' (did you mean 'second'?); there are first, second" in wrong.stderr
