@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,15 +12,20 @@ from pathlib import Path
 __all__ = ["check_file", "check_replaceable", "check_writable", "whole_folder"]
 
 _MARK = "summary.json"
+_LONGEST = 200  # bytes of a name: what is written to first adds to it, and a file system takes 255
 
 
 def check_replaceable(folder: Path, mark: str = _MARK) -> None:
     """Raise ValueError unless the folder is new, empty, or an earlier run's, as the file named `mark` in it tells."""
+    if (length := len(os.fsencode(folder.name))) > _LONGEST:
+        raise ValueError(f"--out {folder.name[:40]}…: a name of {length} bytes, at most {_LONGEST} can be kept")
     usable = folder.is_dir() and (not any(folder.iterdir()) or (folder / mark).is_file())
     if not usable and (folder.exists() or folder.is_symlink()):
         kind = "a folder with other files in it" if folder.is_dir() else "not a folder"
         raise ValueError(f"--out {folder}: this is {kind}; name a new folder, or one that an earlier run wrote")
     check_writable(folder, folder.absolute().parent)  # what it is written to first lies beside it
+    if folder.is_dir():  # which moves away, and a folder that cannot be written to cannot be moved
+        check_writable(folder)
 
 
 def check_writable(asked: Path, folder: Path | None = None, *, option: str = "--out") -> None:

@@ -1,14 +1,19 @@
 """A place that cannot be written to is refused before anything is computed, by every command."""
 
+import os
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from scenarios.cli import app
-from scenarios.runs.folder import check_file, check_writable
+from scenarios.runs.folder import check_file, check_replaceable, check_writable
+from tests.scenarios.record_sample import write_sample
 from tests.scenarios.sweep_plant import write_small
+from tests.scenarios.testbed_server import testbed_server
 
 NOWHERE = Path("/proc/moe2")  # not even the superuser can make a file in /proc
 
@@ -73,3 +78,44 @@ def test_a_file_needs_a_folder_and_a_name(tmp_path, name, why):
     """The message says which of the two is missing, under the option that was given."""
     with pytest.raises(ValueError, match=f"^--timeline .*{why}"):
         check_file(tmp_path / name, option="--timeline")
+
+
+@contextmanager
+def as_a_plain_user():
+    """Have no more rights than an owner while the block lasts: the superuser may write anywhere."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of a file as POSIX has them")
+def test_a_run_that_cannot_be_moved_away_is_refused():
+    """A folder of an earlier run without the right to write is refused before anything begins, and stays."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        with as_a_plain_user():
+            out = Path(name) / "run"
+            out.mkdir()
+            (out / "summary.json").touch()
+            check_replaceable(out)
+            out.chmod(0o555)
+            with pytest.raises(ValueError, match=rf"--out {out}: nothing can be written to {out} \(permission denied"):
+                check_replaceable(out)
+            out.chmod(0o755)
+
+
+@pytest.mark.parametrize("place", [str(NOWHERE), "x" * 250, "/dev/null/x", "in"])
+def test_no_server_is_asked_before_the_place_is_looked_at(place, tmp_path, monkeypatch):
+    """A recording into what cannot be written to, or has other files, sends nothing at all."""
+    monkeypatch.chdir(tmp_path)
+    with testbed_server() as a:
+        scenario, endpoints = write_sample(tmp_path / "in", [(0.0, 20, 8, "a")], {"a": a.address})
+        words = ["record", str(scenario), "--endpoints", str(endpoints), "--out", place]
+        found = CliRunner().invoke(app, words)
+        assert (found.exit_code, a.n_heads) == (2, 0)
+    assert len(found.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -19,13 +19,14 @@ class TestbedServer:
     `does` names what it does wrong with a prompt of so many tokens, '' for nothing; a warm-up has 16.
 
     `asked` has the body of every request for completion that came; all but the first, a warm-up, wait
-    until `holds` have come. Text comes in events of `chunk` tokens. `models` is what it says of its models.
+    until `holds` have come. Text comes in events of `chunk` tokens. `models` is what it says of its models, `slots` the
+    slots that it tells as llama.cpp does, None for a server that tells none. `n_heads` counts requests of any kind.
     """
 
     __test__ = False  # no test, whatever its name
 
-    def __init__(self, *, token_s=0.001, does=lambda _: "", holds=0, chunk=1, models=MODELS):
-        self.models = models
+    def __init__(self, *, token_s=0.001, does=lambda _: "", holds=0, chunk=1, models=MODELS, slots=None):
+        self.models, self.slots, self.n_heads = models, slots, 0
         self.token_s, self.does, self.holds, self.chunk = token_s, does, holds, chunk
         self.asked, self.heads, self.n_open, self.most_open, self.n_ending = [], [], 0, 0, 0
         self.loop = asyncio.new_event_loop()
@@ -55,8 +56,12 @@ class TestbedServer:
 
     async def _answer(self, reader, writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.n_heads += 1
+        if head.startswith("GET /props") and self.slots is None:
+            _reply(writer, 404, "")
+            return
         if head.startswith("GET"):
-            _reply(writer, 200, self.models)
+            _reply(writer, 200, _props(self.slots) if head.startswith("GET /props") else self.models)
             return
         length = next(
             int(line.split(":")[1]) for line in head.splitlines() if line.lower().startswith("content-length")
@@ -101,6 +106,10 @@ class TestbedServer:
         _event(writer, choices=[{"text": "", "finish_reason": "length"}], usage=usage, timings=timings)
         writer.write(b"data: [DONE]\n\n")
         await writer.drain()
+
+
+def _props(slots):
+    return json.dumps({"total_slots": slots, "default_generation_settings": {"n_ctx": 4096}})
 
 
 def _prompt_tokens(body):
