@@ -73,6 +73,8 @@ def record(  # noqa: PLR0917 - the command line's options
     else:
         with bad_input():
             plan = _prepared(scenario, endpoints, out, changes or [], speed, replications, questions)
+        for warning in plan.warnings:
+            console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
         with bad_input((OSError,)):  # a full disk
             whole = _performed(plan, console)
         if not whole:
@@ -177,5 +179,6 @@ def _told(out: Path, result: Result) -> list[str]:
         *(f"{n} legs: {reason}" for reason, n in reasons.items()),
         f"sends: {1000 * late['median_s']:.2g} ms late in the median, {1000 * late['max_s']:.2g} ms at most{flagged}",
         *stolen_words(about["steal_share"]),
+        *about["slots_apart"],
         *([f"interrupted at {result.wall_s:.3g} s: what came later is missing"] if about["interrupted"] else []),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scenarios.recording.endpoints import EndpointSpec
 from scenarios.runs.replicating import Load
 from twin.servers.expert import Expert
 
-__all__ = ["checked_servers"]
+__all__ = ["checked_servers", "slots_apart"]
 
 _WARM_UP_TOKENS = 16
 
@@ -37,6 +37,23 @@ def checked_servers(
             endpoint.close()
         reports.append(report)
     return reports
+
+
+def slots_apart(experts: Sequence[Expert], reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each expert whose server has other slots than the scenario says; none where none are told.
+
+    A recording with other slots is a good one, of another scenario: it is told, and not refused.
+    """
+    found = []
+    for expert, report in zip(experts, reports, strict=True):
+        slots = report.get("slots")
+        if isinstance(slots, int) and slots > 0 and slots != expert.max_batch:
+            found.append(
+                f"{expert.name}: the server says that it has {slots} slots, max_batch is {expert.max_batch}: the twin "
+                f"serves other numbers of legs side by side; set max_batch = {slots}, or start the server with "
+                f"{expert.max_batch}"
+            )
+    return found
 
 
 def _warm_up(endpoint: Endpoint) -> None:

@@ -21,7 +21,7 @@ from calibration.runtimes.async_endpoint import AsyncEndpoint
 from calibration.session.watching import stolen_of
 from scenarios.files.gateway import rules_of
 from scenarios.files.loading import Scenario, load
-from scenarios.recording.checking import checked_servers
+from scenarios.recording.checking import checked_servers, slots_apart
 from scenarios.recording.endpoints import EndpointSpec, read_endpoints
 from scenarios.recording.journal import Events, Journal, Metered, alone_with, read_journal
 from scenarios.recording.metering import metered, open_meters, sampling
@@ -36,7 +36,7 @@ from twin.gateway.backlog import Backlog
 from twin.gateway.rules import Rules
 from twin.network import Link
 
-__all__ = ["Plan", "Recording", "journal_of", "perform", "prepare", "recording_of"]
+__all__ = ["Plan", "Recording", "journal_of", "perform", "prepare", "recording_of", "reports_in"]
 
 
 OPEN = ("poisson", "gamma", "mmpp", "diurnal", "trace", "requests")
@@ -61,6 +61,11 @@ class Plan:
     def lasts_s(self) -> float:
         """How long the arrivals last, all replications together."""
         return self.assembly.file.duration_s * len(self.loads)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes the servers others than the scenario's, and can be put right before anything is sent."""
+        return slots_apart(self.assembly.experts, reports_in(self.manifest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +270,11 @@ def digest(drawn: Load) -> str:
     for column in (requests.arrived_s, legs.request, legs.expert, legs.prompt_tokens, legs.output_tokens):
         found.update(np.ascontiguousarray(column).tobytes())
     return found.hexdigest()
+
+
+def reports_in(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what each server said of itself before the recording, in the order of the scenario's experts."""
+    return [server["report"] for server in manifest["endpoints"]]
 
 
 def _scenario(manifest: dict[str, Any]) -> Scenario:

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from scenarios.recording.checking import slots_apart
 from scenarios.recording.journal import Metered
 from scenarios.recording.metering import energy_gap
 from scenarios.recording.playing import LATE_S
-from scenarios.recording.recording import Recording, journal_of
+from scenarios.recording.recording import Recording, journal_of, reports_in
 from scenarios.recording.tabulating import sends, tables_of
 from scenarios.running import JOURNAL, write_result
 from scenarios.runs.folder import whole_folder
@@ -101,9 +102,14 @@ def _about(recording: Recording, sent: pd.DataFrame) -> dict[str, Any]:
         "clock_began_unix_s": [event.unix_s for event in recording.events.began],
         "lateness": lateness(sent),
         "steal_share": steal_share(recording),
+        "slots_apart": _slots_apart(recording),
         "interrupted": [r.replication for r in recording.replications if not r.stopped.whole],
         "meters": [_meter(event) for event in recording.events.metered],
     }
+
+
+def _slots_apart(recording: Recording) -> list[str]:
+    return slots_apart(recording.assembly.experts, reports_in(recording.events.manifest))
 
 
 def _meter(event: Metered) -> dict[str, Any]:
@@ -124,6 +130,7 @@ def _story(recording: Recording, result: Result, sent: pd.DataFrame, out: Path) 
             f"{late['late_share']:.1%} of the sends were more than {1000 * LATE_S:g} ms late, the latest by "
             f"{late['max_s']:.3g} s: the load was not the scenario's."
         )
+    warnings += [f"{words}." for words in _slots_apart(recording)]
     warnings += [f"{words}: times are longer than its own." for words in stolen_words(steal_share(recording))]
     if recording.assembly.file.budgets.energy_j_per_request is not None and result.evidence.energy_gap:
         warnings.append(f"The energy budget is undecided: {result.evidence.energy_gap}.")

@@ -432,6 +432,20 @@ def test_speed_moves_requests_together_and_changes_nothing_else():
         assert fast.legs.expert.tolist() == slow.legs.expert.tolist()
 
 
+@pytest.mark.parametrize("slots", [None, 64, 2, "2"])
+def test_slots_that_are_not_the_scenarios_are_told(tmp_path, slots):
+    """A server that tells 2 slots where max_batch is 64 is warned of at once and ever after; else nothing is said."""
+    words = "a: the server says that it has 2 slots, max_batch is 64"
+    with testbed_server(slots=slots) as a:
+        scenario, endpoints = write_sample(tmp_path / "in", [(0.0, 8, 2, "a")], {"a": a.address})
+        found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out", "--no-report")
+    assert found.exit_code == 0, found.output
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())
+    compared = moe2("compare", tmp_path / "out", tmp_path / "out").output
+    summed_up = [" ".join(told["recording"]["slots_apart"]), " ".join(told["told"]["warnings"])]
+    assert [words in place for place in (found.stderr, found.stdout, compared, *summed_up)] == [slots == 2] * 5
+
+
 def test_late_sends_are_flagged():
     """One late send in a hundred passes, two do not."""
     for n_late, flagged in ((0, False), (1, False), (2, True)):
