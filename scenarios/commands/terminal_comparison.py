@@ -38,7 +38,8 @@ def print_differences(table: pd.DataFrame) -> None:
         console.print(line)
     methods = table.loc[(table["statistic"] == "mean") & (table["scope"] == "overall"), ["quantity", "note"]]
     for method, rows in methods[methods["note"] != ""].groupby("note", sort=False):
-        console.print(f"{', '.join(rows['quantity'])}: {escape(str(method))}")
+        names = ", ".join(_WORDS.get(str(quantity), str(quantity)) for quantity in rows["quantity"])
+        console.print(f"{names}: {escape(str(method))}")
 
 
 def _spread(rows: pd.DataFrame, title: str) -> Table:

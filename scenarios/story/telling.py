@@ -93,7 +93,8 @@ def _facts(assembly: Assembly) -> list[tuple[str, str]]:
         ("Devices", ", ".join(f"{n} × {kind}" for kind, n in kinds.items())),
         ("Load", f"{assembly.requests_per_s:.3g} requests per second"),
     ]
-    facts.append(("Users", f"{file.users.count}, {_ARRIVALS[file.load.process]}"))
+    arrivals = _ARRIVALS[file.load.process]
+    facts.append(("Users", f"{file.users.count}, {arrivals}") if assembly.routing else ("Arrivals", arrivals))
     if prefix := getattr(file.load, "prompt_prefix_tokens", 0):
         facts.append(("Prompt prefix", f"{prefix} tokens before every prompt"))
     if assembly.routing:
@@ -113,6 +114,7 @@ _ARRIVALS = {
     "sessions": "sessions of several turns",
     "trace": "arrivals of a public trace",
     "requests": "arrivals from a file",
+    "recorded": "arrivals of a recorded run",
 }
 
 

@@ -51,6 +51,28 @@ def test_the_twins_own_run_played_again_is_the_same_run(tmp_path, engine):
     assert set(summary["trace"]["sha256"]) == {f"{name}.parquet" for name in NAMES}
 
 
+def test_a_replay_has_a_report(hand, tmp_path):  # noqa: F811
+    """Its page is written as any run's, says that the arrivals were recorded, and tells of no users."""
+    moe2("run", hand, "--out", tmp_path / "one", "--no-report")
+    found = moe2("run", hand, "--trace", tmp_path / "one", "--out", tmp_path / "two")
+    assert found.exit_code in {0, 1, 3}, found.output
+    page = (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
+    assert "arrivals of a recorded run" in page
+    assert "<dt>Users</dt>" not in page
+
+
+def test_every_load_has_words_in_the_report():
+    """Whatever a scenario may name as its load is told in its report."""
+    from typing import get_args
+
+    from scenarios.files import loads
+    from scenarios.story.telling import _ARRIVALS
+
+    kinds = [found for found in vars(loads).values() if "process" in getattr(found, "model_fields", {})]
+    known = {name for kind in kinds for name in get_args(kind.model_fields["process"].annotation)}
+    assert known == set(_ARRIVALS)
+
+
 def test_the_network_is_the_records(hand, tmp_path):  # noqa: F811
     """Legs reach their servers when recorded, apart and late as they were; answers take the recorded way back."""
     moe2("run", hand, "--out", tmp_path / "one", "--no-report")
