@@ -4,18 +4,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 RUN = """
-import json, sys
+import gc, json, sys
 from pathlib import Path
 from scenarios.start import main
 try:
     main()
 except SystemExit as end:
     assert end.code in (0, 1, 3), end.code
-Path(sys.argv[sys.argv.index("--out") + 1], "loaded.json").write_text(json.dumps(sorted(sys.modules)))
+found = {"loaded": sorted(sys.modules), "collected": gc.get_stats()[2]["collections"], "frozen": gc.get_freeze_count()}
+Path(sys.argv[sys.argv.index("--out") + 1], "found.json").write_text(json.dumps(found))
 """
 
 NEVER = [
@@ -29,8 +31,8 @@ NEVER = [
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Return what the second of two short runs with a radio has loaded; the first may compile."""
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what the second of two short runs with a radio did to start and end; the first may compile."""
     out = tmp_path_factory.mktemp("start") / "run"
     changes = [
         "replications=1",
@@ -44,10 +46,18 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     for _ in range(2):
         command = [sys.executable, "-c", RUN, "run", "testbed", "--out", out, "--no-report", "--quiet", *options]
         subprocess.run(command, check=True, capture_output=True)
-    return set(json.loads(Path(out, "loaded.json").read_text()))
+    told: dict[str, Any] = json.loads(Path(out, "found.json").read_text())
+    return told
 
 
-def test_a_run_without_report_loads_what_it_needs(loaded: set[str]) -> None:
+def test_a_run_without_report_loads_what_it_needs(found: dict[str, Any]) -> None:
     """It simulates with the radio and compiled code, and loads no library that draws, trains, solves or compiles."""
+    loaded = set(found["loaded"])
     assert {"twin.engines.kernel", "twin.radio.attachment", "llvmlite.binding"} <= loaded
     assert loaded.intersection(NEVER) == set()
+
+
+def test_nothing_loaded_is_looked_through_for_garbage(found: dict[str, Any]) -> None:
+    """A short run never looks through all its objects for garbage, and leaves none for the interpreter's end to do."""
+    assert found["collected"] == 0
+    assert found["frozen"] > 100_000  # nearly all there are
