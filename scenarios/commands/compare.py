@@ -30,7 +30,7 @@ def compare(
     tolerances: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML file of tolerances; without it only counts must agree.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the table, the JSON and the figures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, the table, the JSON and the figures.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a measured run with a simulated one, request by request and in distribution.
@@ -50,7 +50,7 @@ def compare(
             check_out(out)
         notes = [*disturbances(real, "REAL"), *disturbances(twin, "TWIN")]
         found = compared(read_side(real, "REAL"), read_side(twin, "TWIN"), limits, notes=notes)
-        written = [] if out is None else write_comparison(found, out)
+        written = [] if out is None else write_comparison(found, out, real=str(real), twin=str(twin))
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -84,6 +84,7 @@ def import_(  # noqa: PLR0917 - the command line's options
 def _print_comparison(found: Comparison) -> None:
     from scenarios.commands.terminal_comparison import print_differences
 
+    print(found.sentence)
     print_differences(found.table)
     for note in found.pairs.notes:
         print(f"note: {note}")

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scenarios.comparing.differences import UNITS, differences
+from scenarios.comparing.differences import OF_LEGS, OF_REQUESTS, UNITS, differences
 from scenarios.comparing.sides import Pairs, pair
 from scenarios.comparing.tolerances import EXACT_COUNTS, Finding, Tolerance, judge_differences
 from scenarios.runs.folder import check_replaceable, whole_folder
+from scenarios.story.numbers import percent
 from twin.records.tables import Tables
 
 __all__ = ["Comparison", "check_out", "compare", "write_comparison"]
 
-_MARK = "comparison.json"
+_MARK, _PAGE = "comparison.json", "comparison.html"
+_HEADED = {"mean": "in the mean", "p95": "at p95"}
+_STATUS = {0: "holds", 1: "violated", 3: "undecided"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,28 @@ class Comparison:
         found = {finding.status for finding in self.findings}
         return 1 if "exceeded" in found else 3 if "unknown" in found else 0
 
+    @property
+    def sentence(self) -> str:
+        """Whether the twin is near enough, in one sentence, and how far off it is."""
+        far, unknown = ([f.tolerance.name for f in self.findings if f.status == s] for s in ("exceeded", "unknown"))
+        if far:
+            told = f"The twin is too far off in {', '.join(dict.fromkeys(far))}"
+        elif unknown:
+            told = f"No tolerance is exceeded, and {', '.join(dict.fromkeys(unknown))} cannot be judged"
+        elif {f.tolerance for f in self.findings} == {EXACT_COUNTS}:
+            told = "As many requests ended alike on both sides, and no other tolerance was stated"
+        else:
+            told = "The twin is within every tolerance"
+        return f"{told}: {self._of_e2e()}."
+
+    def _of_e2e(self) -> str:
+        rows = self.table[(self.table["scope"] == "overall") & (self.table["quantity"] == "e2e")]
+        off = rows.set_index("statistic")["difference"]
+        words = [f"{percent(off[name], sign=True)} {at}" for name, at in _HEADED.items() if np.isfinite(off[name])]
+        return (
+            f"its time to the whole answer is off by {' and '.join(words)}" if words else "no answer is on both sides"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values; null for what is not known, "inf" for what has no bound."""
         rows = [{k: _plain(v) for k, v in row.items()} for row in self.table.to_dict("records")]
@@ -45,6 +70,7 @@ class Comparison:
         ]
         return {
             "exit_status": self.exit_status,
+            "answer": self.sentence,
             "requests": len(self.pairs.requests),
             "legs": len(self.pairs.legs),
             "notes": list(self.pairs.notes),
@@ -71,16 +97,32 @@ def check_out(out: Path) -> None:
     check_replaceable(out, _MARK)
 
 
-def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write comparison.json, comparison.csv and the figures to a folder that appears whole or not at all."""
+def write_comparison(comparison: Comparison, out: Path, *, real: str, twin: str) -> list[Path]:
+    """Write page, comparison.json, comparison.csv and the figures to a folder that appears whole or not at all.
+
+    `real` and `twin` are what the page calls the two runs.
+    """
     from scenarios.figures.comparison import draw_comparison  # noqa: PLC0415 - drawing takes a second to load
+    from scenarios.report.compare_page import write_compare_page  # noqa: PLC0415 - likewise
 
     with whole_folder(out, _MARK) as folder:
         text = json.dumps(comparison.as_json(), indent=2, ensure_ascii=False, allow_nan=False)
         (folder / _MARK).write_text(text + "\n", encoding="utf-8")
         comparison.table.to_csv(folder / "comparison.csv", index=False, float_format="%.6g", lineterminator="\n")
         found = draw_comparison(_drawn(comparison.pairs), folder)
-        names = [_MARK, "comparison.csv", *(figure.path.name for figure in found)]
+        write_compare_page(
+            comparison.sentence,
+            comparison.table,
+            found,
+            folder / _PAGE,
+            status=_STATUS[comparison.exit_status],
+            findings=[(finding.status, finding.words) for finding in comparison.findings],
+            notes=comparison.pairs.notes,
+            real=real,
+            twin=twin,
+            units={name: UNITS[name] for name in (*OF_LEGS, *OF_REQUESTS)},
+        )
+        names = [_PAGE, _MARK, "comparison.csv", *(figure.path.name for figure in found)]
     return [out / name for name in names]
 
 
@@ -88,9 +130,9 @@ def _drawn(pairs: Pairs) -> pd.DataFrame:
     """Return what is drawn, one row per pair and quantity that both sides know: quantity, real and twin."""
     parts = []
     for quantity, frame, end in (
+        ("e2e", pairs.requests, "finished_s"),
         ("ttft", pairs.legs, "first_token_s"),
         ("leg", pairs.legs, "finished_s"),
-        ("e2e", pairs.requests, "finished_s"),
     ):
         served = frame[(frame["status_real"] == "served") & (frame["status_twin"] == "served")]
         sides = {s: served[f"{end}_{s}"] - served[f"arrived_s_{s}"] for s in ("real", "twin")}

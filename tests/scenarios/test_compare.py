@@ -1,12 +1,14 @@
 """Laws of comparing two runs: what is equal differs by nothing, a stretch is found as itself, and absence is said."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 from typer.testing import CliRunner
 
 from scenarios.cli import app
@@ -233,6 +235,50 @@ def test_the_command_exits_1_and_names_what_drifted(two, tmp_path):
     again = moe2("compare", *two, "--tolerances", limits, "--out", tmp_path / "out", "--json")
     assert again.exit_code == 1
     assert json.loads(again.output)["exit_status"] == 1
+
+
+def test_the_page_says_first_whether_the_twin_is_near(two, tmp_path):
+    """One sentence heads the screen, the JSON and a page that needs no other file; every tolerance and figure is in it.
+
+    Names of runs are text, whatever is in them.
+    """
+    odd = two[1].rename(tmp_path / "<b>slow&")
+    limits = tmp_path / "limits.toml"
+    limits.write_text("[e2e]\nmean = 0.05\n[energy_total]\nper_request = 0.5\n")
+    found = moe2("compare", two[0], odd, "--tolerances", limits, "--out", tmp_path / "out")
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    sentence = told["answer"]
+    assert sentence.startswith("The twin is too far off in e2e.mean: its time to the whole answer is off by +20.0")
+    assert found.output.startswith(sentence)
+    assert page.index(sentence) < page.index("<h2")
+    assert all(str(escape(finding["words"])) in page for finding in told["tolerances"])
+    assert page.count("<figure") == len(list((tmp_path / "out").glob("*.png"))) > 0
+    assert "&lt;b&gt;slow&amp;" in page
+    assert "<b>slow" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ("[e2e]\nmean = 0.5\n", "The twin is within every tolerance: its time to the whole answer is off by +20.0"),
+        ("", "As many requests ended alike on both sides, and no other tolerance was stated: its time"),
+        (
+            "[e2e]\nmean = 0.5\n[energy]\nmean = 0.5\n",
+            "No tolerance is exceeded, and energy.mean cannot be judged: its",
+        ),
+    ],
+)
+def test_what_is_kept_and_what_cannot_be_judged_is_one_sentence_too(two, tmp_path, limits, told):
+    """The sentence follows the exit status: all kept, nothing stated but the counts, something that is not known."""
+    path = tmp_path / "limits.toml"
+    path.write_text(limits)
+    unmetered = pd.read_parquet(two[0] / "requests.parquet").assign(energy_j=np.nan)
+    unmetered.to_parquet(two[0] / "requests.parquet")
+    found = moe2("compare", *two, "--tolerances", path)
+    assert found.output.startswith(told), found.output
+    assert found.exit_code == (3 if told.startswith("No") else 0)
 
 
 def test_the_command_holds_within_tolerances(two, tmp_path):
