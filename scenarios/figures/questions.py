@@ -7,19 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from scenarios.figures.responses import Response, is_wide, responses, span
 from scenarios.figures.style import (
     BLUE,
     BUDGET,
-    DOTS_PER_IN,
     GREEN,
     GREY,
     ORANGE,
-    WIDTH_IN,
     Figure,
     Vector,
     house_style,
@@ -27,6 +23,7 @@ from scenarios.figures.style import (
     name_rows,
     new_canvas,
     plain_numbers,
+    rows_height_in,
     save,
 )
 from scenarios.story.numbers import number
@@ -37,29 +34,35 @@ _STATUS = {"holds": GREEN, "undecided": ORANGE, "violated": BUDGET, "infeasible"
 _SHAPES = {"holds": "o", "undecided": "D", "violated": "X"}  # told apart without colours too
 
 
-def draw_variants(points: pd.DataFrame, folder: Path, *, vector: Vector | None = None) -> Figure:
-    """Draw accuracy, delay and energy of named variants side by side, with intervals and budget lines."""
-    shown = responses(points)
-    names = points["variant"].astype(str).tolist()
+def draw_variants(points: pd.DataFrame, folder: Path, *, vector: Vector | None = None) -> list[Figure]:
+    """Draw accuracy, delay and energy of named variants with intervals and budget lines, a picture each.
+
+    One wide picture of three would be too small to read on a narrow page.
+    """
     with house_style(vector):
-        height_in = 1.9 + 0.36 * len(names)
-        canvas = Canvas(figsize=(WIDTH_IN * 1.4, height_in), dpi=DOTS_PER_IN, layout="constrained", facecolor="white")
-        FigureCanvasAgg(canvas)
-        panels = canvas.subplots(1, len(shown), sharey=True)
-        for axes, response in zip(panels, shown, strict=True):
-            _draw_rows(axes, points, response)
-        name_rows(panels[0], names)
-        for status, colour in _STATUS.items():
-            if (points["status"] == status).any():
-                panels[0].plot([], [], _SHAPES.get(status, "o"), color=colour, ms=5.5, label=status)
-        legend_below(canvas, panels[0], columns=4)
-        return save(canvas, folder, "variants", alt=_variants_alt(points), caption=_VARIANTS)
+        return [_draw_variants(points, response, folder) for response in responses(points)]
+
+
+def _draw_variants(points: pd.DataFrame, response: Response, folder: Path) -> Figure:
+    names = points["variant"].astype(str).tolist()
+    canvas, axes = new_canvas(rows_height_in(len(names), per_row_in=0.3))
+    _draw_rows(axes, points, response)
+    name_rows(axes, names)
+    what = response.column.partition("_")[0]
+    axes.set_title(f"{what.capitalize()} of each variant")
+    for status, colour in _STATUS.items():
+        if (points["status"] == status).any():
+            axes.plot([], [], _SHAPES.get(status, "o"), color=colour, ms=5.5, label=status)
+    legend_below(canvas, axes, columns=4)
+    return save(
+        canvas, folder, f"variants_{what}", alt=_variants_alt(points, response), caption=_VARIANTS[what == "accuracy"]
+    )
 
 
 _VARIANTS = (
+    "The dashed line is the budget, a triangle at the right edge a figure without a bound.",
     "Each row is a variant; the first is the one that the others are compared with. Lines are the intervals of the "
-    "figures, cut at the edges; colour and shape are the verdict of all budgets, the dashed line the budget. A "
-    "triangle at the right edge is a figure without a bound."
+    "figures, cut at the edges; colour and shape are the verdict of all budgets.",
 )
 
 
@@ -82,15 +85,14 @@ def _draw_rows(axes: Axes, points: pd.DataFrame, response: Response) -> None:
         plain_numbers(axes.xaxis)
     else:
         axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel(response.words, fontsize=9)
-    axes.tick_params(length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.set_xlabel(response.words.replace("\n", " "))
 
 
-def _variants_alt(points: pd.DataFrame) -> str:
-    words = ", ".join(f"{p['variant']} {p['status']}" for p in points.to_dict("records"))
-    return f"Rows of accuracy, delay and energy of {len(points)} variants: {words}."
+def _variants_alt(points: pd.DataFrame, response: Response) -> str:
+    values = (response.scale * points[response.column].to_numpy(dtype=float)).tolist()
+    told = zip(points["variant"], values, points["status"], strict=True)
+    words = ", ".join(f"{name} {number(v) if np.isfinite(v) else 'no bound'} ({status})" for name, v, status in told)
+    return f"{response.words.replace(chr(10), ' ')} of {len(points)} variants: {words}."
 
 
 def draw_capacity(

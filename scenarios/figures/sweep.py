@@ -56,7 +56,7 @@ def draw_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     points = points.replace([np.inf, -np.inf], np.inf)
     if list(keys) == ["variant"]:
-        return [draw_variants(points, folder, vector=vector)]
+        return draw_variants(points, folder, vector=vector)
     varied = [k for k in keys if points[k].nunique() > 1]
     with house_style(vector):
         figures = [_draw_curves(points, key, varied, folder) for key in varied]
