@@ -17,12 +17,13 @@ from benchmarks.end_to_end import RUNS, scenario, with_bytecode
 NUMPY = "import numpy"
 KEPT = """
 import numpy as np
-from twin.engines.machine import queue_of, settings_of, slots_of, state_of
+from twin.engines.machine import settings_of, slots_of, state_of
 from benchmarks.simpy_engine import plant
 from twin.engines.kernel import advance
+from twin.engines.queues import queue_of
 settings = settings_of(plant()[0], 1.0)
-whole, one = np.ones(1, dtype=np.int64), np.ones(1)
-advance(settings, state_of(settings), slots_of(settings, 1), queue_of(one, whole, whole, one, one), 2.0, 2.0)
+row, whole, one = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), np.ones(1)
+advance(settings, state_of(settings), slots_of(settings, 1), queue_of(row, one, whole, whole, one, one), 2.0, 2.0)
 """
 WITHOUT = "\n".join(KEPT.splitlines()[:4])
 NUMBA = """

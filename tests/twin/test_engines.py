@@ -9,7 +9,8 @@ from twin_plant import expert, legs_to_all, profile, requests_at
 from tests import oracle_chunked as oracle
 from tests.strategies import coefficients, loads
 from twin.engines.kernel import advance
-from twin.engines.machine import queue_of, settings_of, slots_of, state_of
+from twin.engines.machine import settings_of, slots_of, state_of
+from twin.engines.queues import queue_of
 from twin.network import Network
 from twin.world import ENGINES, simulate
 
@@ -150,8 +151,11 @@ def test_pausing_the_compiled_server_changes_nothing(server, rows, pauses):
 def advanced(server, rows, pauses):
     settings = settings_of(as_expert(server), 1e9)
     fitting = sorted(row[1:4] for row in rows if as_expert(server).why_never(*row[2:4]) is None)
-    columns = np.array(fitting, dtype=np.float64).reshape(-1, 3).T
-    queue = queue_of(columns[0], columns[1], columns[2], np.ones(len(fitting)), np.ones(len(fitting)))
+    arrived_s, prompt_tokens, output_tokens = (
+        np.array([row[i] for row in fitting], dtype=kind) for i, kind in enumerate((np.float64, np.int64, np.int64))
+    )
+    ones = np.ones(len(fitting))
+    queue = queue_of(np.arange(len(fitting)), arrived_s, prompt_tokens, output_tokens, ones, ones)
     state, slots = state_of(settings), slots_of(settings, len(queue))
     for until_s in [*pauses, np.inf]:
         assert advance(settings, state, slots, queue, until_s, np.inf) >= until_s

@@ -1,12 +1,13 @@
 """The `compiled` engine: each server's legs as columns, advanced by compiled code."""
 
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.engines.compiled_device import CompiledDevice, CompiledServer
-from twin.engines.machine import AT_ONCE, queue_of
+from twin.engines.queues import give_back, queue_of
 from twin.records.outcomes import FAILED, REJECTED, SERVED, UNFINISHED, LegOutcomes, Play, Played, played
 from twin.servers.course import Account, Course
 from twin.servers.expert import Expert
@@ -19,13 +20,25 @@ def play(given: Play) -> Played:
     The load is open and devices share nothing, so each is advanced to its end at once, or to what befalls it.
     """
     outcomes = _blank(_at_servers_s(given))
-    accounts = tuple(_run(given, course, outcomes) for course in given.courses)
+    reached = _by_expert(given, outcomes)
+    accounts = tuple(_run(given, course, reached, outcomes) for course in given.courses)
     return played(given, outcomes, _answered_s(given, outcomes), accounts)
 
 
-def _run(given: Play, course: Course, outcomes: LegOutcomes) -> Account:
+def _by_expert(given: Play, outcomes: LegOutcomes) -> list[NDArray[np.intp]]:
+    """Return the rows of the legs that each expert is reached by; few numbers are sorted by their digits."""
+    n = len(given.experts)
+    expert = given.legs.expert.astype(np.min_scalar_type(n))
+    order = np.argsort(expert, kind="stable")
+    never = np.isnan(outcomes.arrived_s)
+    if never.any():
+        order = order[~never[order]]
+    return np.split(order, np.searchsorted(expert[order], np.arange(1, n)))
+
+
+def _run(given: Play, course: Course, reached: Sequence[NDArray[np.intp]], outcomes: LegOutcomes) -> Account:
     """Let a device serve its legs and note what became of them; return what it did."""
-    rows = [_rows(given, course, i, outcomes) for i in course.experts]
+    rows = [_rows(given, course, i, reached[i], outcomes) for i in course.experts]
     servers = [
         CompiledServer(given.experts[i], _queue(given, mine, outcomes), stop_s=given.stop_s)
         for i, mine in zip(course.experts, rows, strict=True)
@@ -43,17 +56,13 @@ def _run(given: Play, course: Course, outcomes: LegOutcomes) -> Account:
 
 def _note(outcomes: LegOutcomes, rows: NDArray[np.intp], queue: NDArray[np.void]) -> None:
     """Note what became of the legs in a queue (n,), which are these rows."""
-    for start in range(0, len(rows), AT_ONCE):  # each while it is in the processor's cache
-        mine, legs = rows[start : start + AT_ONCE], queue[start : start + AT_ONCE]
-        for name in ("started_s", "first_token_s", "finished_s", "energy_j"):
-            getattr(outcomes, name)[mine] = legs[name]
-        outcomes.status_code[mine[~np.isnan(legs["finished_s"])]] = SERVED
+    o = outcomes
+    give_back(rows, queue, SERVED, o.started_s, o.first_token_s, o.finished_s, o.energy_j, o.status_code)
 
 
-def _rows(given: Play, course: Course, i: int, outcomes: LegOutcomes) -> NDArray[np.intp]:
-    """Return the legs that expert `i` takes, in their order; note why it does not take the others."""
+def _rows(given: Play, course: Course, i: int, rows: NDArray[np.intp], outcomes: LegOutcomes) -> NDArray[np.intp]:
+    """Return those of its legs that expert `i` takes, in their order; note why it does not take the others."""
     expert, legs = given.experts[i], given.legs
-    rows = np.flatnonzero((legs.expert == i) & ~np.isnan(outcomes.arrived_s))
     if course.crashes:
         since_s = course.down_since_s(outcomes.arrived_s[rows])
         for at_s in np.unique(since_s[~np.isnan(since_s)]).tolist():
@@ -63,16 +72,14 @@ def _rows(given: Play, course: Course, i: int, outcomes: LegOutcomes) -> NDArray
     for row in rows[refused].tolist():
         outcomes.status_code[row] = REJECTED
         outcomes.reasons[row] = str(expert.why_never(int(legs.prompt_tokens[row]), int(legs.output_tokens[row])))
-    return _in_order(rows[~refused], outcomes.arrived_s, given.rank)
+    taken = rows[~refused] if refused.any() else rows
+    return _in_order(taken, outcomes.arrived_s, given.rank)
 
 
 def _queue(given: Play, rows: NDArray[np.intp], outcomes: LegOutcomes) -> NDArray[np.void]:
+    legs = given.legs
     return queue_of(
-        outcomes.arrived_s[rows],
-        given.legs.prompt_tokens[rows],
-        given.legs.output_tokens[rows],
-        given.prefill_factor[rows],
-        given.decode_factor[rows],
+        rows, outcomes.arrived_s, legs.prompt_tokens, legs.output_tokens, given.prefill_factor, given.decode_factor
     )
 
 

@@ -101,35 +101,3 @@ def slots_of(settings: NDArray[np.void], n_legs: int) -> NDArray[np.void]:
     """Return empty slots for at most `n_legs`."""
     n = min(int(settings["max_batch"][0]), n_legs)
     return np.zeros(max(1, n, int(settings["block_tokens"][0])), dtype=SLOT)
-
-
-def queue_of(
-    arrived_s: NDArray[np.float64],
-    prompt_tokens: NDArray[np.int64],
-    output_tokens: NDArray[np.int64],
-    prefill_factor: NDArray[np.float64],
-    decode_factor: NDArray[np.float64],
-) -> NDArray[np.void]:
-    """Return the queue of legs that can all be served, in the order of (arrival, rank), shape (n,)."""
-    queue = np.empty(len(arrived_s), dtype=LEG)
-    columns = (arrived_s, prompt_tokens, output_tokens, prefill_factor, decode_factor)
-    blank = _blank(min(len(queue), AT_ONCE))
-    for start in range(0, len(queue), AT_ONCE):  # each while it is in the processor's cache
-        rows = slice(start, start + AT_ONCE)
-        legs = queue[rows]
-        legs.view(np.uint8)[:] = blank[: len(legs)].view(np.uint8)  # field by field it takes five times as long
-        for name, column in zip(_BROUGHT, columns, strict=True):
-            legs[name] = column[rows]
-    return queue
-
-
-AT_ONCE = 4096  # legs that are written or read together
-_BROUGHT = ("arrived_s", "prompt_tokens", "output_tokens", "prefill_factor", "decode_factor")
-
-
-def _blank(n: int) -> NDArray[np.void]:
-    legs = np.zeros(n, dtype=LEG)
-    for name in ("started_s", "first_token_s", "finished_s"):
-        legs[name] = np.nan
-    legs["last"] = -1
-    return legs
