@@ -21,11 +21,32 @@ def noise_factors(
 
     They are rounded to multiples of 2**-40, so that sums over a batch are exact in whatever order they are made.
     """
+    n = len(request_id)
+    alone = {"request": np.arange(n), "expert": np.zeros(n, dtype=np.int64)}
+    return noise_of_legs([factors], seed=seed, phase=phase, request_id=request_id, experts=[expert], **alone)
+
+
+def noise_of_legs(
+    factors: Sequence[Sequence[float]],
+    *,
+    seed: int,
+    phase: str,
+    request_id: NDArray[np.generic],
+    experts: Sequence[str],
+    request: NDArray[np.int64],
+    expert: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return one of its expert's factors for each leg (n,), as `noise_factors` does; 1 where the expert has none.
+
+    `request` and `expert` (n,) are rows of the ids and of the experts.
+    """
     from twin.mixing import chosen  # noqa: PLC0415 - numba takes half a second to load, and noise may be off
 
-    choices = np.round(np.asarray(factors, dtype=np.float64) * 2.0**40) / 2.0**40
-    words = np.array([_hashed(word) for word in (str(seed), phase, expert)], dtype=np.uint64)
-    return chosen(_keys(request_id), words, choices)
+    choices = np.array([factor for some in factors for factor in some], dtype=np.float64)
+    words = np.array([[_hashed(word) for word in (str(seed), phase, name)] for name in experts], dtype=np.uint64)
+    first = np.cumsum([0, *(len(some) for some in factors)])
+    exact = np.round(choices * 2.0**40) / 2.0**40
+    return chosen(keys=_keys(request_id), key=request, words=words, kind=expert, choices=exact, first=first)
 
 
 def share_of(*words: object) -> float:

@@ -9,7 +9,7 @@ from twin_plant import FixedRouter, expert, profile, prompt_pool
 
 from twin.gateway.routing import routed_legs
 from twin.network import Network
-from twin.randomness import noise_factors, streams
+from twin.randomness import noise_factors, noise_of_legs, streams
 from twin.users.load import Requests, poisson_requests
 from twin.users.request_file import read_request_file
 from twin.world import simulate
@@ -90,6 +90,18 @@ def test_noise_draws_every_residual_about_equally_often():
         assert stats.chisquare(counts).pvalue > 0.01
         other = noise_factors([0.5, 1.0, 1.5], seed=1, phase="prefill", request_id=ids, expert="a")
         assert abs(np.corrcoef(factors, other)[0, 1]) < 0.05
+
+
+def test_the_noise_of_legs_is_that_of_each_expert_alone():
+    """A leg's factor depends on its request and its expert, not on what else is asked; 1 where an expert has none."""
+    chance, ids = np.random.default_rng(2), np.array(["a", "b", "7"], dtype=object)
+    factors, experts = [[0.9, 1.1], [], [0.5, 1.0, 1.5]], ["x", "y", "z"]
+    request, expert = chance.integers(3, size=40), chance.integers(3, size=40)
+    words = {"seed": 3, "phase": "decode"}
+    found = noise_of_legs(factors, request_id=ids, experts=experts, request=request, expert=expert, **words)
+    for i, name in enumerate(experts):
+        alone = noise_factors(factors[i], request_id=ids, expert=name, **words) if factors[i] else np.ones(3)
+        np.testing.assert_array_equal(found[expert == i], alone[request[expert == i]])
 
 
 @pytest.mark.parametrize(

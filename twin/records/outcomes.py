@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.network import Link, Network
-from twin.randomness import noise_factors
+from twin.randomness import noise_of_legs
 from twin.servers.course import Account, Course
 from twin.servers.expert import Expert
 from twin.users.load import Legs, Requests, ranks
@@ -114,17 +114,7 @@ def play_of(
     seed: int,
 ) -> Play:
     """Return what the engines are given, noise drawn."""
-    prefill_factor, decode_factor = np.ones(len(legs)), np.ones(len(legs))
-    for i, expert in enumerate(experts):
-        if expert.noise:
-            mine = np.flatnonzero(legs.expert == i)
-            ids = requests.request_id[legs.request[mine]]
-            profile = expert.profile
-            for column, phase, factors in (
-                (prefill_factor, "prefill", profile.prefill_factors),
-                (decode_factor, "decode", profile.decode_factors),
-            ):
-                column[mine] = noise_factors(factors, seed=seed, phase=phase, request_id=ids, expert=expert.name)
+    prefill_factor, decode_factor = (_noise(experts, requests, legs, phase, seed) for phase in ("prefill", "decode"))
     return Play(
         experts=experts,
         courses=courses,
@@ -136,4 +126,19 @@ def play_of(
         rank=ranks(requests.request_id)[legs.request],
         prefill_factor=prefill_factor,
         decode_factor=decode_factor,
+    )
+
+
+def _noise(experts: Sequence[Expert], requests: Requests, legs: Legs, phase: str, seed: int) -> NDArray[np.float64]:
+    """Return the noise factor of a phase for each leg (n legs)."""
+    if not any(expert.noise for expert in experts):
+        return np.ones(len(legs))
+    return noise_of_legs(
+        [getattr(expert.profile, f"{phase}_factors") if expert.noise else () for expert in experts],
+        seed=seed,
+        phase=phase,
+        request_id=requests.request_id,
+        experts=[expert.name for expert in experts],
+        request=legs.request,
+        expert=legs.expert,
     )
