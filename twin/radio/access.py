@@ -89,11 +89,11 @@ class RadioAccess:
 
     def _sent(self, way: str, sent_s: Instants, user: Whole, tokens: Whole) -> Instants:
         at_s = np.atleast_1d(np.asarray(sent_s, dtype=np.float64))
-        known = np.flatnonzero(~np.isnan(at_s))  # an answer that never was is never sent
+        known = _rows(~np.isnan(at_s))  # an answer that never was is never sent
         users, sizes = np.atleast_1d(np.asarray(user))[known], np.atleast_1d(np.asarray(tokens))[known]
         self._check_users(users)
         ended_s = np.full(len(at_s), np.nan)
-        if len(known):
+        if len(users):
             transfers = self._carry(way, at_s[known], users, 8 * self._network.bytes_per_token * sizes)
             self._carried[way].append(transfers)
             ended_s[known] = transfers.ended_s
@@ -110,8 +110,9 @@ class RadioAccess:
         begun_s, site, bits_per_s_per_hz = self._begin(way, sent_s, user)
         waited = bits_per_s_per_hz == 0
         self._wait(way, user, begun_s, site, bits_per_s_per_hz)
-        carried = np.flatnonzero(bits_per_s_per_hz > 0)
-        begun_s[bits_per_s_per_hz == 0] = inf
+        never = bits_per_s_per_hz == 0
+        begun_s[never] = inf
+        carried = _rows(~never)
         ended_s = np.full(len(sent_s), inf)
         alone_s = bits[carried] / (self._network.channel.bandwidth_hz * bits_per_s_per_hz[carried])
         unbroken_s = self._bands[way].ends_s(site[carried], sent_s[carried], begun_s[carried], alone_s)
@@ -165,6 +166,11 @@ class RadioAccess:
                 break  # nothing changes any more
             begun_s[waiting], site[waiting], carried[waiting] = self._begin(way, at_s, user[waiting])
             waiting = waiting[carried[waiting] == 0]
+
+
+def _rows(wanted: NDArray[np.bool_]) -> NDArray[np.intp] | slice:
+    """Return which rows (n,) are wanted; all of them as a slice, for which nothing is copied."""
+    return slice(None) if wanted.all() else np.flatnonzero(wanted)
 
 
 def _distinct(user: Integers, site: Integers, n_users: int, n_sites: int) -> tuple[Integers, Integers]:

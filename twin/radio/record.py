@@ -73,6 +73,8 @@ class RadioRecord:
 
 def together(parts: Sequence[Transfers]) -> Transfers:
     """Return transfers that were asked for one after another as one record."""
+    if len(parts) == 1:
+        return parts[0]
     empty: dict[str, NDArray[Any]] = {
         f.name: np.empty(0, dtype=_KINDS.get(f.name, np.float64)) for f in fields(Transfers)
     }

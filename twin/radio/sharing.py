@@ -33,10 +33,10 @@ class Band:
         if len(site) == 0:
             return ends_s
         order = _by_site_and_time(site, sent_s)
-        firsts = np.flatnonzero(np.diff(site[order], prepend=-1))
-        for start, stop in zip(firsts.tolist(), [*firsts[1:].tolist(), len(site)], strict=True):
-            rows = order[start:stop]
-            i = int(site[rows[0]])
+        counts = np.bincount(site)
+        stops = np.cumsum(counts)
+        for i in np.flatnonzero(counts).tolist():
+            rows = order[stops[i] - counts[i] : stops[i]]
             if len(rows) < _FEW:
                 each = zip(*(c[rows].tolist() for c in (sent_s, begins_s, alone_s)), strict=True)
                 ends_s[rows] = [shared_end_s(self._coming[i], self._ending[i], *transfer) for transfer in each]
