@@ -23,7 +23,7 @@ from scenarios.comparing.tolerances import read_tolerances
 from scenarios.files.complaints import near
 from scenarios.files.loading import Scenario, load, replayed
 from scenarios.running import resolved
-from scenarios.runs.folder import whole_folder
+from scenarios.runs.folder import check_writable, whole_folder
 from scenarios.runs.result import run
 from twin.records.tables import SCHEMAS
 
@@ -107,6 +107,7 @@ def add_trace(
         raise ValueError(f"{out}: is there already; a trace is never changed, add another or remove it by hand")
     if not note.strip():
         raise ValueError("--note is empty; say on what and how the run was recorded")
+    check_writable(folder, option="--folder")
     read_tolerances(tolerances)
     read_side(recorded, "RECORDED")
     with whole_folder(out, _ABOUT) as draft:

@@ -61,7 +61,11 @@ def _sentence(loc: Loc, problem: Any) -> str:
         return f"key {where} is missing{_meaning(loc, problem['loc'])}"
     if kind == "value_error":
         return f"{where}: {problem['ctx']['error']}" if where else str(problem["ctx"]["error"])
-    wanted = _WANTED.get(kind) or _lower(problem["msg"].replace("Input should", "should"))
+    wanted = (
+        _too_short(problem)
+        if kind == "too_short"
+        else _WANTED.get(kind) or _lower(problem["msg"].replace("Input should", "should"))
+    )
     shown = "" if isinstance(found, Mapping) else f" = {found!r}"
     return f"key {where}{shown}: {wanted}{_meaning(loc, problem['loc'])}"
 
@@ -72,10 +76,14 @@ _WANTED = {
     "model_attributes_type": "should be a table",
     "union_tag_not_found": f"needs the key process: {_PROCESSES}",
     "union_tag_invalid": f"process should be {_PROCESSES}",
-    "too_short": "should have at least one entry",
     "list_type": "should be a list",
     "string_type": "should be text",
 }
+
+
+def _too_short(problem: Mapping[str, Any]) -> str:
+    least = problem["ctx"]["min_length"]
+    return f"should have at least {'one entry' if least == 1 else f'{least} entries'}"
 
 
 def _untagged(loc: Loc) -> Loc:

@@ -55,7 +55,8 @@ def read_endpoints(path: Path, experts: Sequence[str], known: Sequence[str]) -> 
     try:
         data = tomli.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a TOML file of endpoints ({error})") from None
+        why = error.strerror or error if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: cannot be read as a TOML file of endpoints ({why})") from None
     for key in data:
         if key != "endpoints":
             raise ValueError(f"{path}: key {key} is not known{near(key, ['endpoints'])}; {_HOW}")

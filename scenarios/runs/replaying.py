@@ -114,8 +114,9 @@ def _read(path: Path) -> Tables:
     try:
         tables = read_tables(path)
     except (OSError, ValueError) as error:
+        why = error.strerror or error if isinstance(error, OSError) else error
         raise ValueError(
-            f"{path}: cannot be read as a recorded run ({error}); it needs {', '.join(f'{n}.parquet' for n in SCHEMAS)}"
+            f"{path}: cannot be read as a recorded run ({why}); it needs {', '.join(f'{n}.parquet' for n in SCHEMAS)}"
         ) from None
     for name, columns in SCHEMAS.items():
         if missing := [column for column in columns if column not in getattr(tables, name)]:

@@ -35,3 +35,16 @@ def test_a_trace_keeps_its_lengths(tmp_path, data):
     assert set(legs["prompt_tokens"]) == {374}
     assert set(legs["output_tokens"]) == {44}
     assert result.tables.requests["correct"].notna().any()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ('{process="mmpp", states=[{requests_per_s=0.1, mean_s=60.0}]}', "should have at least 2 entries"),
+        ('{process="diurnal", requests_per_s=0.1, shape=[]}', "should have at least one entry"),
+    ],
+)
+def test_a_list_that_is_too_short_is_told_how_long_it_has_to_be(given, told):
+    """As many entries as the load needs, and no other number."""
+    with pytest.raises(ValueError, match=told):
+        load("testbed", [f"load={given}"])

@@ -49,7 +49,9 @@ def answered(folder, *words):
     page = (folder / "answer.html").read_text(encoding="utf-8")
     (head,) = re.findall(r"<h1><span>(.*?)</span></h1>", page, flags=re.DOTALL)
     assert html.unescape(head) == answer["answer"]
-    assert page.count('<svg class="picture"') == 1 == len(list((folder / "figures").glob("*.png")))
+    drawn = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert drawn in ({"capacity"}, {"variants_accuracy", "variants_delay", "variants_energy"})
+    assert page.count('<svg class="picture"') == len(drawn)
     assert page.count("<table") >= 1
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     return answer

@@ -37,6 +37,7 @@ CALLS = [
     "import vllm-bench nothing.json --expert e --device d --out NOWHERE",
     "report nothing nothing2 --out NOWHERE",
     "timeline nothing --out /proc/timeline.json",
+    "traces add nothing --scenario nothing.toml --tolerances nothing.toml --note n --folder NOWHERE",
     "sync rtx-4090/gemma-7b/bf16 nothing --out NOWHERE",
     "calibrate --url http://127.0.0.1:9 --out NOWHERE",
     "fit nothing --out NOWHERE",
