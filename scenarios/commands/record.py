@@ -144,19 +144,18 @@ def _watch(bar: Progress, plan: Plan) -> Callable[[int, Counts], None]:
 
 
 def _finish(out: Path, console: Console, *, report: bool, as_json: bool) -> None:
-    from scenarios.commands.terminal import print_verdicts
+    from scenarios.commands.terminal import overloaded, print_verdicts
     from scenarios.recording.journal import alone_with
     from scenarios.recording.recording import journal_of, recording_of
     from scenarios.recording.writing import write_recording
     from scenarios.verdicts.verdict import exit_status
-    from twin.records.metrics import busiest
 
     with bad_input(), alone_with(journal_of(out)):
         result = write_recording(recording_of(out), out, report=report, console=console)
     if as_json:
         print((out / "summary.json").read_text(encoding="utf-8"), end="")
     else:
-        print_verdicts(result.assembly.file.name, result.verdicts, busy=busiest(result.tables.devices))
+        print_verdicts(result.assembly.file.name, result.verdicts, busy=overloaded(result))
         for line in _told(out, result):
             print(line)
         print(f"tables in {out}" + (f", report in {out / 'report.html'}" if report else ""))

@@ -66,10 +66,9 @@ def run(  # noqa: PLR0917 - the command line's options
     if as_json:
         print((out / "summary.json").read_text(encoding="utf-8"), end="")
     else:
-        from scenarios.commands.terminal import print_verdicts
-        from twin.records.metrics import busiest
+        from scenarios.commands.terminal import overloaded, print_verdicts
 
-        print_verdicts(plan.assembly.file.name, result.verdicts, busy=busiest(result.tables.devices))
+        print_verdicts(plan.assembly.file.name, result.verdicts, busy=overloaded(result))
         print(f"tables in {out}" + (f", report in {out / 'report.html'}" if report else ""))
     raise typer.Exit(exit_status(result.verdicts))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
@@ -16,13 +16,34 @@ from rich.text import Text
 from scenarios.story.numbers import DASH, MINUS, bound, interval, percent, quantity
 from scenarios.verdicts.verdict import Verdict, overall
 
-__all__ = ["plain_table", "print_accuracy", "print_categories", "print_scenarios", "print_verdicts"]
+if TYPE_CHECKING:
+    from scenarios.runs.result import Result
 
-BUSY = 0.95  # a device busier than this has no slack left: its queue decides the delays
+__all__ = ["overloaded", "plain_table", "print_accuracy", "print_categories", "print_scenarios", "print_verdicts"]
+
+BUSY = 0.95  # an overloaded device is busier than this
+
+
+def overloaded(result: Result) -> dict[str, float]:
+    """Return the utilisation of each device that was always busy and whose backlog grew, the busiest first.
+
+    Being busy alone is no overload: a server that batches is busy as long as it has one request.
+    """
+    from scenarios.verdicts.stability import growing_backlogs  # noqa: PLC0415 - see docs/decisions/start.md
+    from twin.records.metrics import busiest  # noqa: PLC0415 - likewise
+
+    busy = {device: share for device, share in busiest(result.tables.devices).items() if share > BUSY}
+    if not busy:
+        return {}
+    assembly, growing = result.assembly, result.evidence.unstable
+    if not result.evidence.random:  # whose verdicts are exact, and look at no backlog
+        growing = growing_backlogs(result.tables.legs, assembly.file.duration_s)
+    devices = {expert.device for expert in assembly.experts if expert.name in growing}
+    return {device: share for device, share in busy.items() if device in devices}
 
 
 def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str, float]) -> None:
-    """Print one line per budget, the notes behind them, and the devices that the load leaves no slack."""
+    """Print one line per budget, the notes behind them, and the overloaded devices with their utilisation."""
     title = f"{name}: {overall(verdicts)}" if verdicts else f"{name}: no budget to judge"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("budget")
@@ -39,10 +60,7 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
     if len(verdicts) > 1:
         console.print("all intervals hold together at 95 %")
     for device, share in busy.items():
-        if share > BUSY:
-            console.print(
-                f"{escape(device)} is busy {percent(share)} of the time: its queue grows as long as load comes"
-            )
+        console.print(f"{escape(device)} is busy {percent(share)} of the time: its queue grows as long as load comes")
 
 
 def _found(v: Verdict) -> str:

@@ -67,6 +67,8 @@ def disturbances(folder: Path, role: str) -> list[str]:
         about = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["recording"]
         stolen, late = about.get("steal_share"), about["lateness"]
         told = [*stolen_words(stolen, least=-1.0), *about.get("slots_apart", [])]
+        if about.get("interrupted"):
+            told.append("interrupted: requests that were under way are unfinished")
         if late["flagged"]:
             told.append(f"{late['late_share']:.1%} of the sends were more than {1000 * late['late_s']:g} ms late")
     except (OSError, ValueError, KeyError, TypeError):  # tables alone are enough to be compared

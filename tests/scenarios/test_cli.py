@@ -6,6 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
+from record_sample import write_sample
 from typer.testing import CliRunner
 
 from calibration.profile import bundled_profiles
@@ -252,3 +253,13 @@ def test_bundled_profiles_are_found_by_name():
 
 def assert_says(pattern, output):
     assert re.search(pattern, " ".join(output.split())), output
+
+
+@pytest.mark.parametrize(("max_batch", "grows"), [(1, True), (64, False)])
+def test_a_device_that_is_always_busy_has_no_growing_queue_for_that_alone(tmp_path, max_batch, grows):
+    """A request a second, 1.5 s each: one at a time the queue grows, side by side it never does, and both are busy."""
+    scenario, _ = write_sample(tmp_path / "in", [(float(i), 1, 1500, "a") for i in range(200)], {"a": "http://x"})
+    scenario.write_text(scenario.read_text().replace("max_batch = 64", f"max_batch = {max_batch}"))
+    found = moe2("run", scenario, "--out", tmp_path / "out", "--no-report")
+    assert pd.read_parquet(tmp_path / "out" / "devices.parquet")["utilisation"].min() > 0.95
+    assert ("its queue grows as long as load comes" in found.output) is grows

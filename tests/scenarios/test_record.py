@@ -303,6 +303,8 @@ def test_ctrl_c_writes_what_there_is(tmp_path):
     assert counts["unfinished"] > 0
     assert 20 < len(tables["requests"]) < len(SLOW_ROWS)
     assert a.n_open == 0
+    beside = moe2("compare", tmp_path / "out", tmp_path / "out").output
+    assert "note: REAL: interrupted: requests that were under way are unfinished" in beside
 
 
 class SteadyMeter:
