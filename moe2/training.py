@@ -22,7 +22,17 @@ from moe2.trust import option_trust
 from moe2.tuning import tuned
 
 MIXTURE_SMOOTHING = 0.2  # of the answers in the mixture loss
+LEAST = 5  # prompts, of train and of validation, below which there is nothing to learn from or to choose on
+# Prompts below which a result is in doubt. Trained on 50, 100, 200 and 400 bundled prompts, validated on as many others,
+# the gate's first choice is right -0.5, -0.1, +0.3 and +1.1 points (each within 0.4) more often than the best single
+# expert of these prompts. On 100 validation prompts an accuracy has a standard error of up to 5 points.
+ENOUGH = {"train": 200, "validation": 100}
 OVERFITTED = 1e-3  # nats on validation above the best epoch at which training stops and returns to that epoch
+
+MORE = (
+    "Half of all questions become train, a fifth validation; ask more: moe2 answers collect --endpoints FILE "
+    "--questions FILE"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +69,15 @@ def train_gate(
         recipe: the default when None.
         progress: called after every epoch with (epochs done, epochs in all).
 
-    Raises ValueError for a table without train or validation prompts, ModuleNotFoundError without torch.
+    Raises ValueError for a table of fewer than 5 train or validation prompts, ModuleNotFoundError without torch. Of
+    tables that are not much larger `scarcity` says what is in doubt.
     """
     recipe = recipe or Recipe()
     train, validation = answers.rows("train"), answers.rows("validation")
-    if not train.size or not validation.size:
+    if min(train.size, validation.size) < LEAST:
         raise ValueError(
-            f"answers: {train.size} train and {validation.size} validation prompts; training needs some of both"
+            f"answers: {train.size} train and {validation.size} validation prompts, must be at least {LEAST} of each: "
+            f"the gate is learned on the ones, its temperature, smoothing and k are chosen on the others. {MORE}"
         )
     torch = _torch()
     with _one_thread(torch):
@@ -94,6 +106,21 @@ def train_gate(
     return replace(
         tuned(raw, answers.of(validation)), trust=option_trust(answers.of(np.concatenate([train, validation])))
     )
+
+
+def scarcity(answers: Answers) -> str | None:
+    """Return what too few prompts leave in doubt about a gate trained on this table, None where there are enough."""
+    doubts = {
+        "train": "a gate trained on so few is hardly better than the best single expert",
+        "validation": "an accuracy on so few, and the k chosen by it, may have a standard error above 5 points",
+    }
+    found = {split: answers.rows(split).size for split in doubts}
+    short = [
+        f"{n} {split} prompts, should be at least {ENOUGH[split]}: {doubts[split]}"
+        for split, n in found.items()
+        if n < ENOUGH[split]
+    ]
+    return f"answers: {'; '.join(short)}. {MORE}" if short else None
 
 
 def _fit(  # noqa: PLR0917 - in the order of what is used

@@ -36,10 +36,12 @@ def train(
 ) -> None:
     """Train the gate on an answers table; needs the extra `gate`.
 
+    A table of fewer than 5 train or 5 validation prompts is refused; below 200 and 100 a warning says what is in doubt.
+
     Example: moe2 train --seed 1 --out gate.safetensors
     """
     from moe2.gate import write_gate
-    from moe2.training import train_gate
+    from moe2.training import scarcity, train_gate
     from scenarios.runs.inputs import answers_at
 
     console = progress_console()
@@ -52,8 +54,12 @@ def train(
             gate = train_gate(table, seed=seed, progress=lambda n, total: bar.update(task, completed=n, total=total))
         with whole_file(out) as draft:
             write_gate(gate, draft)
+    doubt = scarcity(table)
+    if doubt:
+        console.print(f"warning: {doubt}", markup=False, highlight=False, soft_wrap=True)
     line = f"{out}: temperature {gate.temperature:g}, smoothing {gate.smoothing:g}, k {gate.k}, chosen on validation"
     told = {"file": str(out), "temperature": gate.temperature, "smoothing": gate.smoothing, "k": gate.k}
+    told["warnings"] = [doubt] if doubt else []
     say(told, [line], as_json=as_json)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from moe2.answers import bundled_answers
+from moe2.answers import bundled_answers, write_answers
 from scenarios.cli import app
 from scenarios.files.loading import load
 from scenarios.files.plant import build_experts
@@ -60,3 +60,22 @@ def test_what_is_no_text_is_not_embedded(tmp_path, line):
     assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
     assert "texts.jsonl" in done.output
     assert not (tmp_path / "e.npz").exists()
+
+
+def test_training_on_few_prompts_is_refused_or_called_in_doubt(tmp_path):
+    """Three questions: exit 2, one message, no checkpoint. Thirty: a checkpoint, and a warning beside the result."""
+    pytest.importorskip("torch")
+    answers, files = bundled_answers(), (tmp_path / "answers.parquet", tmp_path / "gate.safetensors")
+    words = ["train", "--json", "--answers", str(files[0]), "--out", str(files[1])]
+    write_answers(answers.of(answers.rows("train")[:3]), files[0])
+    refused = CliRunner().invoke(app, words)
+    assert (refused.exit_code, refused.exception.__class__) == (2, SystemExit)
+    assert "3 train and 0 validation prompts, must be at least 5 of each" in " ".join(refused.output.split())
+    assert not files[1].exists()
+    write_answers(answers.of(np.concatenate([answers.rows("train")[:20], answers.rows("validation")[:10]])), files[0])
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    (warning,) = json.loads(done.stdout)["warnings"]
+    assert "20 train prompts" in warning
+    assert f"warning: {warning}" in done.stderr
+    assert files[1].exists()

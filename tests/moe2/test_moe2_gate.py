@@ -11,7 +11,7 @@ from moe2.answers import bundled_answers
 from moe2.fusion import likelihood, top_k
 from moe2.gate import Gate, bundled_gate, read_gate, write_gate
 from moe2.narrowing import narrowed
-from moe2.training import Recipe, train_gate
+from moe2.training import Recipe, scarcity, train_gate
 from moe2.tuning import best_temperature, fused_log_likelihood
 
 torch = pytest.importorskip("torch", reason="extra 'gate' is not installed: pip install 'moe2-twin[gate]'")
@@ -229,11 +229,36 @@ def test_unreadable_checkpoints_are_named(tmp_path):
         read_gate(path)
 
 
+def prompts(train, validation):
+    """Return a table with this many prompts of either split."""
+    answers = sample_answers(1000)
+    return answers.of(np.concatenate([answers.rows("train")[:train], answers.rows("validation")[:validation]]))
+
+
 def test_training_needs_train_and_validation_prompts():
-    """A table of test prompts only cannot train a gate."""
+    """With fewer than 5 of either there is nothing to learn from or to choose on; with 5 of each a gate comes out."""
     answers = sample_answers()
     with pytest.raises(ValueError, match="0 train and 0 validation prompts"):
         train_gate(answers.of(answers.rows("test")))
+    for few in ((4, 50), (50, 4), (2, 1)):
+        message = f"{few[0]} train and {few[1]} validation prompts, must be at least 5 of each: .*moe2 answers collect"
+        with pytest.raises(ValueError, match=message):
+            train_gate(prompts(*few))
+    assert train_gate(prompts(5, 5), recipe=QUICK).evidence["n_validation"] == 5
+
+
+def test_a_gate_of_few_prompts_is_called_in_doubt():
+    """Below 200 and 100 prompts a split is named with its number and what is in doubt; from there on nothing is."""
+    assert scarcity(prompts(200, 100)) is None
+    for few, named, unnamed in (
+        ((199, 100), "199 train", "validation prompts"),
+        ((200, 99), "99 validation", "train prompts"),
+    ):
+        told = scarcity(prompts(*few))
+        assert named in told
+        assert unnamed not in told
+    assert "7 train prompts" in scarcity(prompts(7, 8))
+    assert "8 validation prompts" in scarcity(prompts(7, 8))
 
 
 def test_training_without_torch_names_the_way_out(monkeypatch):

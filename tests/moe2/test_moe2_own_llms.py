@@ -43,7 +43,7 @@ def command(*words):
     return done.output
 
 
-def write_questions(path, n=40):
+def write_questions(path, n=60):  # 8 of them are validation, and 5 are needed
     things = ["sum", "product", "difference"]
     with path.open("w") as file:
         for i in range(n):
