@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -15,19 +16,16 @@ from scenarios.runs.result import Result
 from scenarios.verdicts.judging import energies_j, per_replication
 from scenarios.verdicts.verdict import estimate, overall
 from twin.radio.tables import by_site, radio_metrics
-from twin.records.metrics import MEASURED, by_device, leg_energy_per_request_j, replications, request_metrics
+from twin.records.metrics import by_device, category_metrics, leg_energy_per_request_j, replications, request_metrics
 from twin.records.tables import Tables
 
 __all__ = ["radio_metrics_of", "summarise"]
 
 
-_JUDGED = ("replication", "category", *MEASURED)
-
-
 def summarise(result: Result) -> dict[str, Any]:
     """Return the summary as plain JSON values: null where a figure is not known, "inf" where it has no bound."""
     assembly, tables, evidence = result.assembly, result.tables, result.evidence
-    file, judged = assembly.file, evidence.requests()[list(_JUDGED)]
+    file, judged, random = assembly.file, evidence.requests(), assembly.random
     summary: dict[str, Any] = _plain(
         {
             "scenario": file.name,
@@ -42,11 +40,11 @@ def summarise(result: Result) -> dict[str, Any]:
             "verdicts": [asdict(v) for v in result.verdicts],
             "unstable": dict(evidence.unstable),
             "metrics": {
-                "overall": _estimates(judged, assembly.random),
+                "overall": _estimates([request_metrics(group) for _, group in replications(judged)], random),
                 "by_category": {
-                    c: _estimates(g, assembly.random) for c, g in judged.groupby("category", observed=True)
+                    name: _estimates(list(each.values()), random) for name, each in category_metrics(judged).items()
                 },
-                "energy": _energy(tables, assembly.random),
+                "energy": _energy(tables, random),
                 "by_device": by_device(tables.devices, tables.legs).set_index("device").to_dict("index"),
             },
             "requests": {"arrived": len(tables.requests), **_counts(tables.requests["status"])},
@@ -61,9 +59,8 @@ def summarise(result: Result) -> dict[str, Any]:
     return summary
 
 
-def _estimates(requests: pd.DataFrame, random: bool) -> dict[str, Any]:
-    """Return each metric's mean over the replications with its interval."""
-    rows = [request_metrics(group) for _, group in replications(requests)]
+def _estimates(rows: Sequence[Mapping[str, float]], random: bool) -> dict[str, Any]:
+    """Return each metric's mean over the replications, a row each, with its interval."""
     names = rows[0] if rows else {}
     return {name: asdict(estimate([row[name] for row in rows], random=random)) for name in names}
 

@@ -166,6 +166,18 @@ def test_categories_and_devices_add_up_to_the_whole():
     assert metrics.by_device(routed(1, prefill_j=None).devices, tables.legs).energy_j.isna().all()
 
 
+def test_metrics_by_category_are_those_of_each_part():
+    """Each category's metrics in each replication are those of its rows alone, in whatever order the rows stand."""
+    requests = joined([routed(1), routed(2, replication=1)]).requests.sample(frac=1.0, random_state=3)
+    found = metrics.category_metrics(requests)
+    assert list(found) == ["law", "maths"]
+    for category, each in found.items():
+        assert list(each) == [0, 1]
+        for number, measured in each.items():
+            rows = requests[(requests["category"] == category) & (requests["replication"] == number)]
+            assert measured == metrics.request_metrics(rows)
+
+
 def test_statistics_of_nothing_are_nan_and_of_no_legs_null():
     """A statistic of nothing is NaN, never 0."""
     none = table([1.0]).iloc[:0]

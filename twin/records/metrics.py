@@ -80,8 +80,7 @@ def served_share(requests: pd.DataFrame) -> float:
 
 def accuracy(requests: pd.DataFrame) -> float:
     """Return the share of right answers among served requests whose correctness is known; NaN of none."""
-    known = requests["correct"].dropna().to_numpy(dtype=np.float64)
-    return float(known.mean()) if len(known) else nan
+    return _mean_known(_right(requests))
 
 
 def energy_per_request_j(requests: pd.DataFrame, devices: pd.DataFrame) -> float | None:
@@ -115,15 +114,35 @@ def by_category(requests: pd.DataFrame) -> pd.DataFrame:
 
 def request_metrics(requests: pd.DataFrame) -> dict[str, float]:
     """Return what is measured of a set of requests: number, delays, served share, accuracy."""
-    sorted_s = np.sort(delays_s(requests))
-    served_s = sorted_s[sorted_s < inf]
+    return _metrics(delays_s(requests), _right(requests))
+
+
+def category_metrics(requests: pd.DataFrame) -> dict[str, dict[int, dict[str, float]]]:
+    """Return `request_metrics` of each category, sorted, in each of the replications in which it has requests."""
+    kind = requests["category"].astype("category").cat
+    codes, numbers = kind.codes.to_numpy(), requests["replication"].to_numpy()
+    order = np.lexsort((numbers, codes))
+    columns = delays_s(requests)[order], _right(requests)[order]
+    codes, numbers = codes[order], numbers[order]
+    starts = np.flatnonzero((np.diff(codes, prepend=-2) != 0) | (np.diff(numbers, prepend=-1) != 0))
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for start, end in pairwise([*starts.tolist(), len(order)]):
+        if codes[start] >= 0:  # it has a category
+            metrics = _metrics(*(column[start:end] for column in columns))
+            found.setdefault(str(kind.categories[codes[start]]), {})[int(numbers[start])] = metrics
+    return found
+
+
+def _metrics(delay_s: NDArray[np.float64], right: NDArray[np.float64]) -> dict[str, float]:
+    sorted_s = np.sort(delay_s)
+    served_s = sorted_s[: np.searchsorted(sorted_s, inf)]
     delays = {f"delay_p{p}_s": _percentile(sorted_s, p) for p in PERCENTILES}
     return {
-        "n_requests": len(requests),
-        "served_share": len(served_s) / len(requests) if len(requests) else nan,
+        "n_requests": len(delay_s),
+        "served_share": len(served_s) / len(delay_s) if len(delay_s) else nan,
         "delay_mean_s": float(served_s.mean()) if len(served_s) else nan,
         **delays,
-        "accuracy": accuracy(requests),
+        "accuracy": _mean_known(right),
     }
 
 
@@ -151,6 +170,16 @@ def by_device(devices: pd.DataFrame, legs: pd.DataFrame) -> pd.DataFrame:
 
 def _served(requests: pd.DataFrame) -> NDArray[np.bool_]:
     return (requests["status"] == "served").to_numpy(dtype=np.bool_)
+
+
+def _right(requests: pd.DataFrame) -> NDArray[np.float64]:
+    """Return 1 for a right answer, 0 for a wrong one, NaN where it is not known (n,)."""
+    return requests["correct"].to_numpy(dtype=np.float64, na_value=nan)
+
+
+def _mean_known(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else nan
 
 
 def _per_request(energy_j: float, requests: pd.DataFrame) -> float:
