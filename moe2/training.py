@@ -23,9 +23,9 @@ from moe2.tuning import tuned
 
 MIXTURE_SMOOTHING = 0.2  # of the answers in the mixture loss
 LEAST = 5  # prompts, of train and of validation, below which there is nothing to learn from or to choose on
-# Prompts below which a result is in doubt. Trained on 50, 100, 200 and 400 bundled prompts, validated on as many others,
-# the gate's first choice is right -0.5, -0.1, +0.3 and +1.1 points (each within 0.4) more often than the best single
-# expert of these prompts. On 100 validation prompts an accuracy has a standard error of up to 5 points.
+# Prompts below which a result is in doubt. Trained on 50, 100, 200 and 400 bundled prompts, validated on as many, the
+# gate's first choice is right -0.5, -0.1, +0.3 and +1.1 points (each within 0.4) more often than the best single expert
+# of these prompts. On 100 validation prompts an accuracy has a standard error of up to 5 points.
 ENOUGH = {"train": 200, "validation": 100}
 OVERFITTED = 1e-3  # nats on validation above the best epoch at which training stops and returns to that epoch
 
