@@ -22,7 +22,8 @@ class Costs:
 
     `per_sequence` is None when the batch terms were not identified; only a lone sequence has a cost then, and
     `base` covers it whole. A prompt costs as much as one of whole tiles of `tile_tokens`: 1 is the smooth form, more
-    is a staircase.
+    is a staircase. Where an iteration carries prompt tokens beside decoding sequences (`chunked`), each token of the
+    sequences' context costs `mixed_per_context_token` more than without them; 0 is the form without it.
 
     >>> costs = Costs(prefill=(0.5, 0.25, 0.0), base=0.5, per_sequence=None, per_context_token=0.125)
     >>> float(costs.prefill_of(10)), float(costs.decode_of(1, 10))
@@ -34,11 +35,13 @@ class Costs:
     per_sequence: float | None
     per_context_token: float
     tile_tokens: int = 1
+    mixed_per_context_token: float = 0.0
 
     def __post_init__(self) -> None:
         check_prefill("prefill", self.prefill)
         check_decode("decode", (self.base, self.per_sequence, self.per_context_token))
         check_tile("tile_tokens", self.tile_tokens)
+        check_coefficient("mixed_per_context_token", self.mixed_per_context_token)
 
     @property
     def decode(self) -> Decode:

@@ -65,9 +65,11 @@ def moved_profile(profile: Profile, source: Device, target: Device, *, errors: S
             per_sequence=None if per_sequence is None else _round(decode_by * per_sequence),
             per_context_token=_round(decode_by * per_context_token),
             tile_tokens=profile.seconds.tile_tokens,
+            mixed_per_context_token=_round(decode_by * profile.seconds.mixed_per_context_token),
         ),
         prefill_j=None,
         decode_j=None,
+        mixed_j=None,
         idle_w=None,
         evidence={
             "scaled_from": profile.name,

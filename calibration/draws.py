@@ -34,8 +34,8 @@ def drawn(profile: Profile, *, seed: int) -> Profile:
     Profiles scaled from the same one share the draw of its assumed watts: they stand for the same card.
     """
     seconds, second_factors = _drawn_seconds(profile, seed)
-    prefill_j, decode_j = _drawn_joules(profile, second_factors, seed)
-    return replace(profile, seconds=seconds, prefill_j=prefill_j, decode_j=decode_j)
+    prefill_j, decode_j, mixed_j = _drawn_joules(profile, second_factors, seed)
+    return replace(profile, seconds=seconds, prefill_j=prefill_j, decode_j=decode_j, mixed_j=mixed_j)
 
 
 def _drawn_seconds(profile: Profile, seed: int) -> tuple[Costs, tuple[float, float]]:
@@ -47,39 +47,39 @@ def _drawn_seconds(profile: Profile, seed: int) -> tuple[Costs, tuple[float, flo
     prefill = _from_covariance(costs.prefill, evidence.get("prefill_s", {}), f"{profile.name} prefill_s", seed)
     decode = _decode_from_covariance(costs.decode, evidence.get("decode_s", {}), f"{profile.name} decode_s", seed)
     base, per_sequence, per_context_token = decode
+    mixed = (costs.mixed_per_context_token,)
+    (mixed_per_context_token,) = _from_covariance(mixed, evidence.get("mixed_s", {}), f"{profile.name} mixed_s", seed)
     new = replace(
         costs,
         prefill=cast("Prefill", prefill),
         base=base,
         per_sequence=per_sequence,
         per_context_token=per_context_token,
+        mixed_per_context_token=mixed_per_context_token,
     )
     return new, (1.0, 1.0)
 
 
 def _drawn_joules(
     profile: Profile, second_factors: tuple[float, float], seed: int
-) -> tuple[Prefill | None, Decode | None]:
+) -> tuple[Prefill | None, Decode | None, float | None]:
     if profile.prefill_j is None or profile.decode_j is None:
-        return profile.prefill_j, profile.decode_j
+        return profile.prefill_j, profile.decode_j, profile.mixed_j
     evidence, origin = profile.evidence, profile.provenance.energy
     if origin == "measured":
         prefill = _from_covariance(profile.prefill_j, evidence.get("prefill_j", {}), f"{profile.name} prefill_j", seed)
         decode = _decode_from_covariance(
             profile.decode_j, evidence.get("decode_j", {}), f"{profile.name} decode_j", seed
         )
-        return cast("Prefill", prefill), decode
+        return cast("Prefill", prefill), decode, profile.mixed_j
     if origin == "assumed":  # power times time: longer is dearer
         p, d = (f * _watt_factor(profile, phase, seed) for f, phase in zip(second_factors, PHASES, strict=True))
     else:
         p, d = (_transfer_factor(evidence, f"{phase}_j", profile.name, seed) for phase in PHASES)
     base, per_sequence, per_context_token = profile.decode_j
     scaled_prefill = tuple(p * c for c in profile.prefill_j)
-    return cast("Prefill", scaled_prefill), (
-        d * base,
-        None if per_sequence is None else d * per_sequence,
-        d * per_context_token,
-    )
+    scaled_decode = (d * base, None if per_sequence is None else d * per_sequence, d * per_context_token)
+    return cast("Prefill", scaled_prefill), scaled_decode, None if profile.mixed_j is None else d * profile.mixed_j
 
 
 def _stretched(costs: Costs, prefill: float, decode: float) -> Costs:
@@ -90,6 +90,7 @@ def _stretched(costs: Costs, prefill: float, decode: float) -> Costs:
         base=decode * costs.base,
         per_sequence=None if costs.per_sequence is None else decode * costs.per_sequence,
         per_context_token=decode * costs.per_context_token,
+        mixed_per_context_token=decode * costs.mixed_per_context_token,
     )
 
 

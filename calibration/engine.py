@@ -19,7 +19,6 @@ from calibration.visited import OUTPUT_TOKENS, PROMPT_TOKENS, visited_iterations
 _CAVEATS = (
     "host time between iterations (scheduling, sampling on the CPU, launches) is not in the kernel tables: "
     "a served iteration is longer",
-    "mixed iterations take longer than their parts in the tables, which the cost form cannot say",
     "no language model was metered on this device: energies and idle power are null",
 )
 
@@ -66,6 +65,7 @@ def engine_profile(
             "mean misfit of those tried",
             "prefill_s": _part(found.fit, ("1", "P beyond the knee", "P²"), (0, 3, 4)),
             "decode_s": _part(found.fit, ("1", "B and P up to the knee", "C"), (0, 1, 2)),
+            "mixed_s": _part(found.fit, ("C beside P",), (5,)),
             "engine": asdict(limits),
             "knees_tried": list(KNEES),
             "iterations": {
@@ -80,7 +80,7 @@ def engine_profile(
 
 
 def _part(fit: Fit, names: Sequence[str], columns: Sequence[int]) -> dict[str, Any]:
-    """Return the evidence of some of the five terms; neighbouring rows share timings: the covariance is a floor."""
+    """Return the evidence of some of the six terms; neighbouring rows share timings: the covariance is a floor."""
     covariance = fit.covariance[np.ix_(columns, columns)]
     return {
         "n": len(fit.residuals),

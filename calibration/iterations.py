@@ -1,7 +1,8 @@
 """Batched iterations composed from kernel tables: prompt chunks and decoding sequences together, as engines run them.
 
 Source of the form: DESIGN, "The server (twin)", scheduler `chunked`: d + e·B + f·C, c·((s+n)² - s²) for each chunk, and
-a linear cost of prompt tokens that is e up to the knee and b beyond it.
+a linear cost of prompt tokens that is e up to the knee and b beyond it. One term is added: g·C where an iteration
+carries prompts beside decoding sequences (docs/decisions/calibration.md).
 """
 
 from dataclasses import dataclass, fields, replace
@@ -138,13 +139,14 @@ def fit_iterations(iterations: Iterations) -> IterationFit:
     """Return the costs and the knee with the least mean relative misfit, coefficients >= 0; rows weigh alike."""
     fits = {knee: fit_relative(iteration_terms(iterations, knee), iterations.seconds) for knee in KNEES}
     knee = min(fits, key=lambda k: (_misfit(fits[k]), k))
-    base, per_sequence, per_context_token, linear, square = coefficients(fits[knee])
+    base, per_sequence, per_context_token, linear, square, mixed = coefficients(fits[knee])
     return IterationFit(
         costs=Costs(
             prefill=(base, linear, square),
             base=base,
             per_sequence=per_sequence,
             per_context_token=per_context_token,
+            mixed_per_context_token=mixed,
         ),
         knee_tokens=knee,
         fit=fits[knee],
@@ -181,16 +183,16 @@ def _balanced(iterations: Iterations) -> NDArray[np.intp]:
 
 
 def iteration_coefficients(costs: Costs) -> Floats:
-    """Return d, e, f, b and c of costs, shape (5,)."""
-    _, linear, square = costs.prefill
-    return np.array([costs.base, costs.per_sequence or 0.0, costs.per_context_token, linear, square])
+    """Return d, e, f, b, c and g of costs, shape (6,)."""
+    (_, b, c), (d, e, f) = costs.prefill, costs.decode
+    return np.array([d, e or 0.0, f, b, c, costs.mixed_per_context_token])
 
 
 def iteration_terms(iterations: Iterations, knee: int) -> Floats:
-    """Return the terms of d, e, f, b and c, shape (n, 5)."""
-    B, n, s = iterations.sequences, iterations.chunk_tokens, iterations.chunk_done
+    """Return the terms of d, e, f, b, c and g, shape (n, 6)."""
+    B, C, n, s = iterations.sequences, iterations.context_tokens, iterations.chunk_tokens, iterations.chunk_done
     light = np.clip(knee - B, 0.0, n)
-    columns = (np.ones_like(B), B + light, iterations.context_tokens, n - light, (s + n) ** 2 - s**2)
+    columns = (np.ones_like(B), B + light, C, n - light, (s + n) ** 2 - s**2, np.where(n > 0, C, 0.0))
     return cast("Floats", np.stack(columns, axis=-1))
 
 

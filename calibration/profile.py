@@ -50,8 +50,9 @@ class Provenance:
 class Profile:
     """What one expert costs on one device: seconds always, joules where they are known.
 
-    `quantization` is None where nothing tells it. `residuals_*` are relative (measured / fitted - 1); `evidence` is any
-    JSON object.
+    `quantization` is None where nothing tells it. `mixed_j` are the joules that each token of context costs more in an
+    iteration that carries prompts too, None where they are not known or the form has no such term. `residuals_*` are
+    relative (measured / fitted - 1); `evidence` is any JSON object.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Profile:
     residuals_prefill: tuple[float, ...]
     residuals_decode: tuple[float, ...]
     evidence: Mapping[str, Any]
+    mixed_j: float | None = None
 
     def __post_init__(self) -> None:
         for key in ("name", "device", "model", "quantization", "runtime", "power_mode"):
@@ -94,8 +96,16 @@ class Profile:
             check_prefill("prefill_j", self.prefill_j)
         if self.idle_w is not None:
             check_coefficient("idle_w", self.idle_w)
+        if self.mixed_j is not None:
+            check_coefficient("mixed_j.per_context_token", self.mixed_j)
         if self.decode_j is None:
+            if self.mixed_j is not None:
+                raise ValueError(
+                    f"mixed_j: found {self.mixed_j!r} without decode_j, which it is added to; leave it out"
+                )
             return
+        if self.mixed_j is None and self.seconds.mixed_per_context_token > 0:
+            raise ValueError("mixed_j: not there beside mixed_s and decode_j; give the joules of the same iterations")
         check_decode("decode_j", self.decode_j)
         if (self.decode_j[1] is None) != (self.seconds.per_sequence is None):
             raise ValueError(
@@ -125,6 +135,7 @@ class Profile:
             per_sequence=per_sequence,
             per_context_token=per_context_token,
             tile_tokens=self.seconds.tile_tokens,
+            mixed_per_context_token=self.mixed_j or 0.0,
         )
 
     @property
@@ -159,6 +170,7 @@ class Profile:
             energy_scope=None if self.energy_scope is None else cast("Scope", scope),
             prefill_j=cast("Prefill | None", prefill_j),
             decode_j=cast("Decode | None", decode_j),
+            mixed_j=None if self.mixed_j is None else self.mixed_j + watts * seconds.mixed_per_context_token,
             idle_w=None if self.idle_w is None else self.idle_w + watts,
             evidence={**self.evidence, "added_power": added},
         )
@@ -178,9 +190,12 @@ def read_profile(path: ProfileFile, *, strict: bool = False) -> Profile:
         prefill = found.pop("prefill_s")
         check_prefill("prefill_s", prefill)
         check_decode("decode_s", tuple(costs.values()))
-        tile_tokens = found.pop("tile_tokens", 1)
-        provenance = Provenance(**found.pop("provenance"))
-        return Profile(provenance=provenance, seconds=Costs(prefill=prefill, **costs, tile_tokens=tile_tokens), **found)
+        mixed = found.pop("mixed_s", 0.0)
+        check_coefficient("mixed_s.per_context_token", mixed)
+        seconds = Costs(
+            prefill=prefill, **costs, tile_tokens=found.pop("tile_tokens", 1), mixed_per_context_token=mixed
+        )
+        return Profile(provenance=Provenance(**found.pop("provenance")), seconds=seconds, **found)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a profile ({error.strerror})") from error
     except (JSONDecodeError, UnicodeDecodeError) as error:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _TEXTS = ("name", "device", "model", "quantization", "runtime", "power_mode")
-_OPTIONAL = ("tile_tokens",)  # 1 where it is not there: the smooth form
+_OPTIONAL = ("tile_tokens", "mixed_s", "mixed_j")  # not there: the smooth form, and nothing more in mixed iterations
+_MIXED = "per_context_token"
 _KEYS = (
     *(
         "schema",
@@ -46,6 +47,7 @@ def load_profile(text: str) -> dict[str, Any]:
         "decode_s": _decode("decode_s", found["decode_s"]),
         "prefill_j": None if found["prefill_j"] is None else _list("prefill_j", found["prefill_j"]),
         "decode_j": None if found["decode_j"] is None else _decode("decode_j", found["decode_j"]),
+        **{key: _object(key, found[key], (_MIXED,))[_MIXED] for key in ("mixed_s", "mixed_j") if key in found},
         "residuals_prefill": _list("residuals.prefill", residuals["prefill"]),
         "residuals_decode": _list("residuals.decode", residuals["decode"]),
     }
@@ -62,10 +64,12 @@ def dump_profile(profile: "Profile") -> str:
         "context_tokens": profile.context_tokens,
         "prefill_s": profile.seconds.prefill,
         "decode_s": _named(profile.seconds.decode),
+        **_mixed("mixed_s", profile.seconds.mixed_per_context_token or None),
         "knee_tokens": profile.knee_tokens,
         **({} if profile.seconds.tile_tokens == 1 else {"tile_tokens": profile.seconds.tile_tokens}),
         "prefill_j": profile.prefill_j,
         "decode_j": None if profile.decode_j is None else _named(profile.decode_j),
+        **_mixed("mixed_j", profile.mixed_j),
         "idle_w": profile.idle_w,
         "residuals": {"prefill": profile.residuals_prefill, "decode": profile.residuals_decode},
         "evidence": profile.evidence,
@@ -75,6 +79,10 @@ def dump_profile(profile: "Profile") -> str:
 
 def _named(decode: Decode) -> dict[str, float | None]:
     return dict(zip(DECODE_KEYS, decode, strict=True))
+
+
+def _mixed(key: str, value: float | None) -> dict[str, Any]:
+    return {} if value is None else {key: {_MIXED: value}}
 
 
 def _decode(key: str, value: object) -> tuple[Any, ...]:

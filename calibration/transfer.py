@@ -53,6 +53,7 @@ def scaled_costs(costs: Costs, by: Ratios) -> Costs:
         per_sequence=per_sequence,
         per_context_token=per_context_token,
         tile_tokens=costs.tile_tokens,
+        mixed_per_context_token=_round(costs.mixed_per_context_token * by.kv),
     )
 
 
@@ -92,6 +93,7 @@ def scaled_profile(
         seconds=scaled_costs(profile.seconds, by),
         prefill_j=profile.prefill_j and _scaled_prefill(profile.prefill_j, by),
         decode_j=profile.decode_j and _scaled_decode(profile.decode_j, by),
+        mixed_j=None if profile.mixed_j is None else _round(profile.mixed_j * by.kv),
         evidence={
             "scaled_from": profile.name,
             "source_provenance": {"latency": profile.provenance.latency, "energy": profile.provenance.energy},

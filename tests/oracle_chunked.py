@@ -27,7 +27,7 @@ class Sequence:
 
 @dataclass
 class Server:
-    """Coefficients as in a profile: prefill (a, b, c), decode (d, e, f), each for seconds and joules."""
+    """Coefficients as in a profile: prefill (a, b, c), decode (d, e, f) and mixed g, each for seconds and joules."""
 
     prefill_s: tuple
     decode_s: tuple
@@ -40,6 +40,8 @@ class Server:
     kv: str
     block_tokens: int
     knee_tokens: int
+    mixed_s: float = 0.0  # what a token of context costs more where prompts are in the iteration too
+    mixed_j: float = 0.0
     tile_tokens: int = 1  # `prefill_first`: a prompt costs as many tokens as whole tiles hold
     queue: list = field(default_factory=list)
     admitted: list = field(default_factory=list)  # in the order of admission
@@ -173,8 +175,8 @@ def whole_prompt(server, s, t):
 
 def mixed(server, prompts, decoding, t):
     context = sum(s.prompt_tokens + s.generated for s in decoding)
-    seconds = decode(server.decode_s, len(decoding), context)
-    joules = decode(server.decode_j, len(decoding), context)
+    seconds = decode(server.decode_s, len(decoding), context) + server.mixed_s * context
+    joules = decode(server.decode_j, len(decoding), context) + server.mixed_j * context
     sharers = decoding or [s for s, _ in prompts]
     for s in sharers:
         s.energy_j += joules / len(sharers)

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 EXACT = st.integers(0, 64).map(lambda n: n / 64)
 ROUGH = st.floats(0.0, 1.0, allow_nan=False).map(lambda x: round(x, 3))
 
+MIXED = st.just(0.0) | EXACT.map(lambda x: x / 64)  # what mixed iterations cost more for each token of context
+
 
 @st.composite
 def coefficients(draw):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.costs import Costs
+from calibration.draws import drawn
 from calibration.profile import (
     Profile,
     Provenance,
@@ -38,6 +39,8 @@ def profiles(draw):
     prefill_j, idle_w = draw(st.none() | three), draw(st.none() | coefficients)
     decode_j = draw(st.none() | st.just((base_j, per_sequence_j if batch else None, context_j)))
     known = (prefill_j, decode_j, idle_w) != (None, None, None)
+    mixed_s = draw(st.just(0.0) | coefficients)
+    mixed_j = draw(coefficients if mixed_s else st.none() | coefficients) if decode_j else None
     return Profile(
         **{key: draw(texts) for key in ("name", "device", "model", "runtime", "power_mode")},
         quantization=draw(st.none() | texts),
@@ -50,10 +53,12 @@ def profiles(draw):
             per_sequence=draw(coefficients) if batch else None,
             per_context_token=draw(coefficients),
             tile_tokens=draw(st.sampled_from([1, 64, 256])),
+            mixed_per_context_token=mixed_s,
         ),
         knee_tokens=draw(st.integers(0, 4096)),
         prefill_j=prefill_j,
         decode_j=decode_j,
+        mixed_j=mixed_j,
         idle_w=idle_w,
         residuals_prefill=tuple(draw(st.lists(st.floats(-0.99, 9.0), max_size=5))),
         residuals_decode=tuple(draw(st.lists(st.floats(-0.99, 9.0), max_size=5))),
@@ -104,7 +109,12 @@ def test_added_power_adds_watts_times_seconds(profile, watts, B, C):
     assert (more.joules is None) == (profile.joules is None)
     if more.joules and profile.joules:
         B = B if profile.seconds.per_sequence is not None else 1
-        for cost in (lambda costs: costs.prefill_of(C), lambda costs: costs.decode_of(B, C)):
+        costs_of = (
+            lambda costs: costs.prefill_of(C),
+            lambda costs: costs.decode_of(B, C),
+            lambda costs: C * costs.mixed_per_context_token,
+        )
+        for cost in costs_of:
             expected = cost(profile.joules) + watts * cost(profile.seconds)
             assert float(cost(more.joules)) == pytest.approx(float(expected), rel=1e-9)
 
@@ -154,6 +164,14 @@ BAD = [
     (setting("decode_s", {"base": 1.0}), r"decode_s lacks per_sequence, per_context_token"),
     (setting("decode_j", "per_sequence", None), r"decode_j\.per_sequence: found None beside 0\.001"),
     (setting("decode_s", "per_sequence", None), r"decode_j\.per_sequence: found 0\.1 beside None"),
+    (setting("mixed_s", 1e-7), r"mixed_s: found 1e-07, must be an object with per_context_token"),
+    (
+        setting("mixed_s", {"per_context": 1e-7}),
+        r"unknown key 'per_context' in mixed_s.*did you mean 'per_context_token'",
+    ),
+    (setting("mixed_s", {"per_context_token": -1}), r"mixed_s\.per_context_token: found -1"),
+    (setting("mixed_s", {"per_context_token": 1e-7}), r"mixed_j: not there beside mixed_s and decode_j"),
+    (setting("mixed_j", {"per_context_token": True}), r"mixed_j\.per_context_token: found True"),
     (setting("idle_w", -3), r"idle_w: found -3"),
     (setting("provenance", "latency", "measurd"), r"provenance\.latency: found 'measurd'.*'measured'"),
     (setting("provenance", {"latency": "measured"}), r"provenance lacks energy"),
@@ -251,3 +269,30 @@ def test_energy_is_known_only_whole():
     assert an_orin().joules is not None
     assert replace(an_orin(), prefill_j=None).joules is None
     assert replace(an_orin(), decode_j=None).joules is None
+
+
+@pytest.mark.parametrize("latency", ["scaled", "composed"])
+def test_what_mixed_iterations_cost_is_drawn_with_the_rest(latency):
+    """Scaled, it goes with the decode; fitted, its draws spread as its variance says; joules go with assumed watts."""
+    name = "rtx-pro-6000/llama-3.1-8b-instruct/bf16"
+    profile = read_profile(bundled_profiles()[name])
+    g = profile.seconds.mixed_per_context_token
+    errors = [{"decode_s": 0.1}]
+    profile = replace(
+        profile,
+        provenance=Provenance(latency=latency, energy="assumed"),
+        energy_scope="gpu",
+        prefill_j=tuple(300.0 * s for s in profile.seconds.prefill),
+        decode_j=tuple(300.0 * s for s in profile.seconds.decode),
+        mixed_j=300.0 * g,
+        evidence={**profile.evidence, "transfer_errors": errors},
+    )
+    seen = [drawn(profile, seed=seed) for seed in range(400)]
+    stretched = np.array([p.seconds.mixed_per_context_token / g for p in seen])
+    if latency == "scaled":
+        assert stretched == pytest.approx([p.seconds.base / profile.seconds.base for p in seen])
+        assert [p.mixed_j / profile.mixed_j for p in seen] == pytest.approx(stretched)
+    else:
+        ((variance,),) = profile.evidence["mixed_s"]["covariance"]
+        assert stretched.mean() == pytest.approx(1.0, abs=0.01)
+        assert g * stretched.std() == pytest.approx(variance**0.5, rel=0.15)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from twin_plant import expert, legs_to_all, profile, requests_at
 
-from tests.strategies import EXACT, ROUGH, coefficients, loads
+from tests.strategies import EXACT, MIXED, ROUGH, coefficients, loads
 from twin.network import Network
 from twin.servers.faults import Crash, PowerSwitch, SlowDown
 from twin.servers.outages import Outage, RandomOutages
@@ -20,7 +20,7 @@ def profiles(draw, knee_tokens=0):
     seconds, joules = draw(coefficients()), draw(coefficients())
     return profile(
         seconds[0], seconds[1], prefill_j=joules[0], decode_j=joules[1], residuals=RESIDUALS, knee_tokens=knee_tokens,
-        idle_w=draw(st.integers(0, 8)) / 4,
+        idle_w=draw(st.integers(0, 8)) / 4, mixed_s=draw(MIXED), mixed_j=draw(MIXED),
     )  # fmt: skip
 
 

@@ -75,6 +75,7 @@ def at_power(expert, watts):
             profile,
             prefill_j=tuple(watts * x for x in seconds.prefill),
             decode_j=tuple(watts * x for x in seconds.decode),
+            mixed_j=watts * seconds.mixed_per_context_token,
             idle_w=watts,
         )
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twin_plant import expert, legs_to_all, profile, requests_at
 
 from tests import oracle_chunked as oracle
-from tests.strategies import coefficients, loads
+from tests.strategies import MIXED, coefficients, loads
 from twin.engines.kernel import advance
 from twin.engines.machine import settings_of, slots_of, state_of
 from twin.engines.queues import queue_of
@@ -36,13 +36,14 @@ def servers(draw):
         "block_tokens": draw(st.integers(1, 6)),
         "knee_tokens": draw(st.integers(0, 12)),
         "tile_tokens": draw(st.integers(1, 9)) if scheduler == "prefill_first" else 1,
+        "mixed_s": draw(MIXED),
+        "mixed_j": draw(MIXED),
     }
 
 
 def as_expert(server, *, residuals=((), ()), noise=False, name="a"):
-    costs = {
-        key: server[key] for key in ("prefill_s", "decode_s", "prefill_j", "decode_j", "knee_tokens", "tile_tokens")
-    }
+    keys = ("prefill_s", "decode_s", "prefill_j", "decode_j", "knee_tokens", "tile_tokens", "mixed_s", "mixed_j")
+    costs = {key: server[key] for key in keys if key in server}
     rest = {key: server[key] for key in server if key not in costs}
     return expert(profile(**costs, residuals=residuals), name=name, noise=noise, **rest)
 

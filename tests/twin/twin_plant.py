@@ -25,6 +25,8 @@ def profile(
     residuals=((), ()),
     knee_tokens=0,
     tile_tokens=1,
+    mixed_s=0.0,
+    mixed_j=0.0,
 ) -> Profile:
     base, per_sequence, per_context_token = decode_s
     return Profile(
@@ -43,6 +45,7 @@ def profile(
             per_sequence=per_sequence,
             per_context_token=per_context_token,
             tile_tokens=tile_tokens,
+            mixed_per_context_token=mixed_s,
         ),
         knee_tokens=knee_tokens,
         prefill_j=prefill_j,
@@ -51,6 +54,7 @@ def profile(
         residuals_prefill=residuals[0],
         residuals_decode=residuals[1],
         evidence={},
+        mixed_j=mixed_j if mixed_s or mixed_j else None,
     )
 
 

@@ -180,8 +180,8 @@ def _begin_chunks(p: Record, s: Record, slots: NDArray[Record], queue: NDArray[R
     """`chunked`: prompts in the order of admission, as long as the token budget lasts."""
     B, C = s.n_running, s.context_tokens
     noise = s.decode_factors / B if B > 0 else 1.0
-    lasted_s = (p.d + p.e * B + p.f * C) * noise
-    s.spent_j = s.decode_j = (p.d_j + p.e_j * B + p.f_j * C) * noise
+    lasted_s = (p.d + p.e * B + p.g * C) * noise
+    s.spent_j = s.decode_j = (p.d_j + p.e_j * B + p.g_j * C) * noise
     tokens, s.n_chunks = B, 0
     for i in range(s.n_prefilling):
         leg = slots[i].prefilling

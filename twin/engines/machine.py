@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from twin.servers.expert import Expert, coefficients
 
-_COEFFICIENTS = tuple("abcdef")
+_COEFFICIENTS = tuple("abcdefg")
 
 SETTINGS = np.dtype(
     [(x, np.float64) for x in _COEFFICIENTS]
@@ -13,7 +13,10 @@ SETTINGS = np.dtype(
     + [("stop_s", np.float64), ("chunked", np.bool_), ("paged", np.bool_)]
     + [(x, np.int64) for x in ("max_batch", "capacity", "token_budget", "block_tokens", "knee_tokens", "tile_tokens")]
 )
-"""prefill a + bP + cP² and decode d + eB + fC, in seconds and in joules (`_j`); capacity in tokens or blocks."""
+"""prefill a + bP + cP² and decode d + eB + fC, g in place of f beside prompts, in seconds and in joules (`_j`).
+
+The capacity is in tokens or blocks.
+"""
 
 STATE = np.dtype(
     [

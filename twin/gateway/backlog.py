@@ -38,7 +38,7 @@ class Backlog:
 
     def add(self, leg: Work, now_s: float) -> None:
         """A leg is sent."""
-        a, b, c, d, e, f = self.costs
+        a, b, c, d, e, f, _ = self.costs
         P, n = leg.prompt_tokens, leg.output_tokens - 1
         alone_s = a + b * P + c * P * P + n * (d + e) + f * (n * P + n * (n + 1) / 2)
         self.free_s = max(self.free_s, now_s) + alone_s / self.n_slots

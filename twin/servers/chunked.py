@@ -24,8 +24,8 @@ class Chunked(Server):
         """Run one iteration that carries chunks of prompts beside the running sequences."""
         B, C = len(self.running), self.context_tokens
         noise = self.decode_factors / B if B else 1.0  # nothing runs: no factor to take a mean of
-        decode_s, _ = first_and_growth(self.decode_s, B, C, noise)
-        decode_j, _ = first_and_growth(self.decode_j, B, C, noise)
+        decode_s, _ = first_and_growth(self.mixed_s, B, C, noise)
+        decode_j, _ = first_and_growth(self.mixed_j, B, C, noise)
         chunks, lasted_s, spent_j, each_j = self.chunks(), decode_s, decode_j, []
         for leg, n, light in chunks:
             leg.start(self.clock.now)

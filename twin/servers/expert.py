@@ -87,13 +87,15 @@ class Expert:
         return None if need <= have else f"needs {need} {unit} of KV memory, {self.name} has {have}"
 
 
-def coefficients(costs: Costs | None, pace: float = 1.0) -> tuple[float, float, float, float, float, float]:
-    """Return a, b, c of prefill and base, per sequence and per context token of decode, `pace` times; NaN when unknown.
+def coefficients(costs: Costs | None, pace: float = 1.0) -> tuple[float, float, float, float, float, float, float]:
+    """Return a, b, c of prefill and d, e, f, g of decode, `pace` times; NaN when unknown.
 
-    A lone sequence's base holds what it costs, so an unknown cost per sequence is 0.
+    d + e·B + f·C is an iteration that only decodes, d + e·B + g·C the decoding of one that carries prompts too. A lone
+    sequence's base holds what it costs, so an unknown cost per sequence is 0.
     """
     if costs is None:
-        return (nan, nan, nan, nan, nan, nan)
+        return (nan, nan, nan, nan, nan, nan, nan)
     a, b, c = costs.prefill
     d, e, f = costs.base, costs.per_sequence or 0.0, costs.per_context_token
-    return (a * pace, b * pace, c * pace, d * pace, e * pace, f * pace)
+    g = f + costs.mixed_per_context_token
+    return (a * pace, b * pace, c * pace, d * pace, e * pace, f * pace, g * pace)

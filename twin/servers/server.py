@@ -50,8 +50,8 @@ class Server(ABC):
         """Take the costs of a power mode, iterations `pace` times as long."""
         profile = self.expert.profile_in(mode)
         seconds, joules = coefficients(profile.seconds, pace), coefficients(profile.joules, pace)
-        self.prefill_s, self.decode_s = seconds[:3], seconds[3:]
-        self.prefill_j, self.decode_j = joules[:3], joules[3:]
+        self.prefill_s, self.decode_s, self.mixed_s = seconds[:3], seconds[3:6], (*seconds[3:5], seconds[6])
+        self.prefill_j, self.decode_j, self.mixed_j = joules[:3], joules[3:6], (*joules[3:5], joules[6])
         self.knee_tokens = profile.knee_tokens
         self.tile_tokens = profile.seconds.tile_tokens
 
