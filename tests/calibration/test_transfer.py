@@ -28,7 +28,7 @@ def test_unknown_models_and_quantisations_are_refused_with_a_near_match():
 
 
 def test_each_term_scales_with_what_bounds_it():
-    """Weights carry a, b, d and e; attention work carries c; KV bytes carry f and g; unknown batch terms stay unknown."""
+    """Weights carry a, b, d and e; attention work carries c; KV bytes f and g; unknown batch terms stay unknown."""
     decode = {"base": 4.0, "per_sequence": 5.0, "per_context_token": 6.0, "mixed_per_context_token": 7.0}
     scaled = scaled_costs(Costs(prefill=(1.0, 2.0, 3.0), **decode), Ratios(weights=10.0, kv=100.0, attention=1000.0))
     by = {"base": 40.0, "per_sequence": 50.0, "per_context_token": 600.0, "mixed_per_context_token": 700.0}
