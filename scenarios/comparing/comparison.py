@@ -40,6 +40,11 @@ class Comparison:
         return 1 if "exceeded" in found else 3 if "unknown" in found else 0
 
     @property
+    def is_of_counts_only(self) -> bool:
+        """Whether no tolerance was stated but the one that is always there: then nearness was not judged."""
+        return {finding.tolerance for finding in self.findings} == {EXACT_COUNTS}
+
+    @property
     def sentence(self) -> str:
         """Whether the twin is near enough, in one sentence, and how far off it is."""
         far, unknown = ([f.tolerance.name for f in self.findings if f.status == s] for s in ("exceeded", "unknown"))
@@ -47,7 +52,7 @@ class Comparison:
             told = f"The twin is too far off in {', '.join(dict.fromkeys(far))}"
         elif unknown:
             told = f"No tolerance is exceeded, and {', '.join(dict.fromkeys(unknown))} cannot be judged"
-        elif {f.tolerance for f in self.findings} == {EXACT_COUNTS}:
+        elif self.is_of_counts_only:
             told = "As many requests ended alike on both sides, and no other tolerance was stated"
         else:
             told = "The twin is within every tolerance"
@@ -57,9 +62,7 @@ class Comparison:
         rows = self.table[(self.table["scope"] == "overall") & (self.table["quantity"] == "e2e")]
         off = rows.set_index("statistic")["difference"]
         words = [f"{percent(off[name], sign=True)} {at}" for name, at in _HEADED.items() if np.isfinite(off[name])]
-        return (
-            f"its time to the whole answer is off by {' and '.join(words)}" if words else "no answer is on both sides"
-        )
+        return f"the twin's E2E time is off by {' and '.join(words)}" if words else "no answer is on both sides"
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values; null for what is not known, "inf" for what has no bound."""
@@ -115,7 +118,7 @@ def write_comparison(comparison: Comparison, out: Path, *, real: str, twin: str)
             comparison.table,
             found,
             folder / _PAGE,
-            status=_STATUS[comparison.exit_status],
+            status=_STATUS[comparison.exit_status or 3 * comparison.is_of_counts_only],
             findings=[(finding.status, finding.words) for finding in comparison.findings],
             notes=comparison.pairs.notes,
             real=real,

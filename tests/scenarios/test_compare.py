@@ -249,9 +249,9 @@ def test_the_page_says_first_whether_the_twin_is_near(two, tmp_path):
     page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     told = json.loads((tmp_path / "out" / "comparison.json").read_text())
     sentence = told["answer"]
-    assert sentence.startswith("The twin is too far off in e2e.mean: its time to the whole answer is off by +20.0")
+    assert sentence.startswith("The twin is too far off in e2e.mean: the twin's E2E time is off by +20.0")
     assert found.output.startswith(sentence)
-    assert page.index(sentence) < page.index("<h2")
+    assert page.index(str(escape(sentence))) < page.index("<h2")
     assert all(str(escape(finding["words"])) in page for finding in told["tolerances"])
     assert page.count("<figure") == len(list((tmp_path / "out").glob("*.png"))) > 0
     assert "&lt;b&gt;slow&amp;" in page
@@ -262,11 +262,14 @@ def test_the_page_says_first_whether_the_twin_is_near(two, tmp_path):
 @pytest.mark.parametrize(
     ("limits", "told"),
     [
-        ("[e2e]\nmean = 0.5\n", "The twin is within every tolerance: its time to the whole answer is off by +20.0"),
-        ("", "As many requests ended alike on both sides, and no other tolerance was stated: its time"),
+        (
+            "[e2e]\nmean = 0.5\n",
+            "The twin is within every tolerance: the twin's E2E time is off by +20.0",
+        ),
+        ("", "As many requests ended alike on both sides, and no other tolerance was stated: the twin's E2E"),
         (
             "[e2e]\nmean = 0.5\n[energy]\nmean = 0.5\n",
-            "No tolerance is exceeded, and energy.mean cannot be judged: its",
+            "No tolerance is exceeded, and energy.mean cannot be judged: the twin's",
         ),
     ],
 )
@@ -276,8 +279,10 @@ def test_what_is_kept_and_what_cannot_be_judged_is_one_sentence_too(two, tmp_pat
     path.write_text(limits)
     unmetered = pd.read_parquet(two[0] / "requests.parquet").assign(energy_j=np.nan)
     unmetered.to_parquet(two[0] / "requests.parquet")
-    found = moe2("compare", *two, "--tolerances", path)
+    found = moe2("compare", *two, "--tolerances", path, "--out", tmp_path / "out")
     assert found.output.startswith(told), found.output
+    status = "holds" if told.startswith("The twin is within") else "undecided"  # nearness was judged, or was not
+    assert f'<header class="{status}">' in (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     assert found.exit_code == (3 if told.startswith("No") else 0)
 
 
