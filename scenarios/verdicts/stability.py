@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -31,8 +32,11 @@ def growing_backlogs(legs: pd.DataFrame, duration_s: float) -> dict[str, float]:
         # Legs without an end that were refused or lost are not in the backlog; those that nobody waits for are.
         stayed = ~(run["status"].isin(["rejected", "failed"]).to_numpy() & np.isnan(finished_s))
         codes, names = pd.factorize(run["expert"])
-        for code, name in enumerate(names):
-            mine = np.flatnonzero((codes == code) & stayed)
+        order = np.argsort(codes.astype(np.min_scalar_type(-len(names) - 1)), kind="stable")  # by their digits
+        order = order if stayed.all() else order[stayed[order]]
+        edges = np.searchsorted(codes[order], np.arange(len(names) + 1)).tolist()
+        for name, (start, end) in zip(names, itertools.pairwise(edges), strict=True):
+            mine = order[start:end]
             share = _share(arrived_s[mine], finished_s[mine], duration_s)
             growth.setdefault(str(name), []).extend([] if share is None else [share])
     return {name: float(np.mean(s)) for name, s in growth.items() if len(s) and _lower_bound(s) > LEAST}
