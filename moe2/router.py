@@ -56,7 +56,7 @@ class Router:
     def route(self, prompt: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the experts (n, k) of these rows of the pool, best first, -1 where fewer, and their weights."""
         self._check_rows(prompt)
-        return self.experts[prompt], self.weights[prompt]
+        return self.experts.take(prompt, axis=0), self.weights.take(prompt, axis=0)  # faster than by index
 
     def answer(
         self,
