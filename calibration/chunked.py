@@ -7,6 +7,9 @@ what it costs without prompts, so the first token of a lone prompt of P tokens c
 
 seconds, M tokens an iteration, d the constant of a decode iteration and o what client and server need around it. A free
 constant would take part of what the tokens cost, and the twin, which has no use for it, would be too fast.
+
+The robust fit tells the terms apart; it is of what is typical, and on a machine that is now and then slow that is less
+than the mean. A server's load is a sum of durations, so what the terms come to is brought to the sums measured.
 """
 
 from collections.abc import Sequence
@@ -16,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from calibration.evidence import rounded
-from calibration.fit import Fit, Floats, decode_terms, fit_relative, left_out
+from calibration.fit import OUTLIER_SCALES, Fit, Floats, decode_terms, fit_relative, left_out
 from calibration.profile import Profile
 from calibration.sessions import Sessions, cells_of
 
 __all__ = ["as_chunked"]
 
 _TERMS = ("o", "d", "b", "c", "e", "f")
+_BATCH_TERMS = ("n_iterations", "n_sequences", "context_tokens", "seconds")
 _PREFILL = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]], dtype=np.float64)  # o + d, b, c
 _DECODE = np.array([[0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 0, 1]], dtype=np.float64)  # d, e, f
 
@@ -42,6 +46,9 @@ def as_chunked(profile: Profile, sessions: Sessions, token_budget: int) -> Profi
         )
     terms, seconds, lengths = _rows(sessions, token_budget)
     fit = fit_relative(terms, seconds)
+    prompts, decodes = _levels(fit, sessions, token_budget)
+    levels = np.array([1.0, decodes, prompts, prompts, decodes, decodes])  # of o, d, b, c, e, f
+    fit = replace(fit, coefficients=fit.coefficients * levels, covariance=fit.covariance * np.outer(levels, levels))
     errors, _ = left_out(terms, seconds, lengths)
     evidence = dict(profile.evidence)
     for phase, combined in (("prefill", _PREFILL), ("decode", _DECODE)):
@@ -52,6 +59,8 @@ def as_chunked(profile: Profile, sessions: Sessions, token_budget: int) -> Profi
         "token_budget": token_budget,
         "request_s": rounded(float(fit.coefficients[_TERMS.index("o")])),
         "form": "TTFT of a lone prompt = o + d ceil(P / token_budget) + b P + c P²; d is the decode's",
+        "levels": {"prompts": rounded(prompts), "decodes": rounded(decodes)},
+        "levels_are": "seconds measured over seconds of the robust fit, summed over all requests but outliers",
     }
     costs = replace(profile.seconds, prefill=(first, b, c), base=d, per_sequence=e, per_context_token=f, tile_tokens=1)
     return replace(profile, seconds=costs, evidence=evidence)
@@ -78,13 +87,37 @@ def _rows(sessions: Sessions, token_budget: int) -> tuple[Floats, Floats, Floats
         else:
             columns = (one, none, none, none, none, none)
         parts.append((np.column_stack(columns), seconds, P))
-    keys = ("n_iterations", "n_sequences", "context_tokens", "seconds")
-    steps, B, C, together_s = (sessions.batches[key].to_numpy(dtype=np.float64) for key in keys)
+    steps, B, C, together_s = (sessions.batches[key].to_numpy(dtype=np.float64) for key in _BATCH_TERMS)
     zero = np.zeros_like(steps)
     side_by_side = np.column_stack((zero, steps, zero, zero, B * steps, C * steps))
     parts.append((side_by_side, together_s, np.full_like(steps, np.nan)))
     rows = zip(*parts, strict=True)
     return np.concatenate(next(rows)), np.concatenate(next(rows)), np.concatenate(next(rows))
+
+
+def _levels(fit: Fit, sessions: Sessions, token_budget: int) -> tuple[float, float]:
+    """Return how many times as long as by the fit all prompts, and all decoding, took together.
+
+    Requests that are outliers to the fit are left out.
+    """
+    o, d, b, c, e, f = fit.coefficients
+    alone, batches = sessions.requests[sessions.requests["concurrency"] == 1], sessions.batches
+    P, out = (alone[f"asked_{key}_tokens"].to_numpy(dtype=np.float64) for key in ("prompt", "output"))
+    n, context = decode_terms(P, out).T
+    decoding = _level(alone["decode_s"].to_numpy(), (d + e) * n + f * context, fit.scale)
+    steps, B, C, together_s = (batches[key].to_numpy() for key in _BATCH_TERMS)
+    together = _level(together_s, steps * (d + e * B + f * C), fit.scale)
+    measured, fitted = (x + y for x, y in zip(decoding, together, strict=True))
+    decodes = measured / fitted
+    around_s = o + decodes * d * np.ceil(P / token_budget)
+    measured, fitted = _level(alone["ttft_s"].to_numpy(), around_s + b * P + c * P**2, fit.scale, less=around_s)
+    return measured / fitted, decodes
+
+
+def _level(measured: Floats, fitted: Floats, scale: float, *, less: Floats | float = 0.0) -> tuple[float, float]:
+    """Return the sums of what was measured and of what is fitted, both `less` something, outliers left out."""
+    kept = (fitted > 0) & (np.abs(measured / np.where(fitted > 0, fitted, 1.0) - 1.0) <= OUTLIER_SCALES * scale)
+    return float((measured - less)[kept].sum()), float((fitted - less)[kept].sum())
 
 
 def _of_phase(terms: Floats, phase: str) -> Any:

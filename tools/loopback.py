@@ -12,6 +12,8 @@ import numpy as np
 from calibration.session.plan import FIRST_LENGTHS, Plan
 from tests.llama_server import cpu_s, llama_process
 
+ALWAYS_ADD = 1e-6  # a precision that no fit has, so that lengths are added as long as there may be more
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
@@ -31,13 +33,16 @@ class Form:
     plan: Plan
 
 
-def _plan(prompt: tuple[int, int], output: int, concurrency: tuple[int, ...], repeats: int) -> Plan:
-    """Return a short calibration: every cell as often, whatever its interval, and no length added."""
+def _plan(
+    prompt: tuple[int, int], output: int, concurrency: tuple[int, ...], *, repeats: int, n_lengths: int = FIRST_LENGTHS
+) -> Plan:
+    """Return a short calibration: so many lengths, and every cell as often, whatever its interval."""
     lengths = {"least_prompt": prompt[0], "most_prompt": prompt[1], "output_tokens": (output,)}
-    often = {"blocks": 1, "repeats": repeats, "most_repeats": repeats}
-    return Plan(**lengths, **often, concurrency=concurrency, most_lengths=FIRST_LENGTHS)
+    often = {"blocks": 1, "repeats": repeats, "most_repeats": repeats, "precision": ALWAYS_ADD}
+    return Plan(**lengths, **often, concurrency=concurrency, most_lengths=n_lengths)
 
 
+# Many short recordings, each between two short calibrations: the machine is another after a minute.
 # Few layers, but wide between their two matrices: attention has as small a share of the work as in an LLM of billions
 # of parameters. With one KV buffer a server attends over the tokens of all sequences, which is in no cost model; in a
 # narrow model of many layers that was as much work as everything else.
@@ -50,10 +55,10 @@ LONG = Form(
     token_budget=256,
     prompt=(32, 400),
     output=(8, 64),
-    duration_s=40.0,
-    rounds=5,
+    duration_s=20.0,
+    rounds=10,
     levels=(0.3, 0.55, 0.8),
-    plan=_plan((32, 400), 32, (1, 2, 4), 5),
+    plan=_plan((32, 400), 32, (1, 2, 4), repeats=2, n_lengths=7),
 )
 SHORT = Form(
     layers=1,
@@ -67,7 +72,7 @@ SHORT = Form(
     duration_s=4.0,
     rounds=3,
     levels=(0.5,),
-    plan=_plan((16, 128), 10, (1, 2), 2),
+    plan=_plan((16, 128), 10, (1, 2), repeats=2),
 )
 
 
