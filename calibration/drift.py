@@ -211,7 +211,7 @@ class _History:
         if self.spread is not None:
             return f"stated: sessions differ by {self.spread:.1%}"
         own = int(self.earlier.get("n", 1))
-        return f"measured: {own} sessions of the profile and {new} new ones"
+        return f"measured: {own} session{'s' * (own != 1)} of the profile and {new} new one{'s' * (new != 1)}"
 
 
 def _tested(names: Sequence[str], rows: Rows, history: _History) -> tuple[Trial, ...]:

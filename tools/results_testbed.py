@@ -31,7 +31,7 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
         f"{server['token_budget']} tokens an iteration (by its count of iterations for prompts of growing length); "
         "nothing was tuned: prefill and decode are fitted as one to the calibrations (`moe2 fit --token-budget`). "
         f"What a request takes around the server's work, {1000 * median(row['around_s'] for row in rows):.1f} ms by "
-        "that fit, is in the recording and not in the twin, whose requests come without a network. Prompts of "
+        "that fit, is added to the twin's times, as its requests come without a network. Prompts of "
         f"{load['prompt'][0]} to {load['prompt'][1]} tokens, outputs of {load['output'][0]} to {load['output'][1]}, "
         f"Poisson arrivals for {load['duration_s']:g} s. Capacity is what the twin serves without a pause after the "
         f"first calibration: {figures['capacity_per_s']:.2f} requests per second."

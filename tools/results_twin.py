@@ -81,7 +81,9 @@ def reality(data: Path) -> Iterable[str]:
         "asynchronous scheduling was estimated to leave "
         "([issue 10634](https://github.com/vllm-project/vllm/issues/10634)), 4 ms what the engine of 2024 lost "
         "([issue 6854](https://github.com/vllm-project/vllm/issues/6854)); 1 ms is the middle of that range, by its "
-        "logarithm. The errors of the means, composed costs alone first, then with it:"
+        "logarithm. The recorded version schedules asynchronously unless told otherwise, as all do since 0.14 "
+        "([pull request 27614](https://github.com/vllm-project/vllm/pull/27614)), so the least is the likeliest. "
+        "The errors of the means, composed costs alone first, then with it:"
     )
     yield means_table({"none": found, **{name: replayed(data, fit, host_s=s) for name, s in HOST_S.items()}})
     yield (

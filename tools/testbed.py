@@ -243,7 +243,8 @@ class Bench:
         if paces:
             slow = (f'{{device = "loopback", at_s = {a}, ends_s = {b}, factor = {by}}}' for a, b, by in paces)
             changes.append(f"faults.slow_downs=[{', '.join(slow)}]")
-        write_tables(run(load(folder / "out" / "scenario.toml", changes)).tables, place)
+        tables = run(load(folder / "out" / "scenario.toml", changes)).tables
+        write_tables(later(tables, float(read_profile(profile).evidence["chunked"]["request_s"])), place)
         twin = read_tables(place)
         table = compare(real, twin).table
         figures = table[table["scope"] == "overall"].set_index(["quantity", "statistic"])[["real", "twin"]]
@@ -281,6 +282,14 @@ class Bench:
         ]
         (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "scenario.toml"
+
+
+def later(tables: Tables, around_s: float) -> Tables:
+    """Return what a client sees that is `around_s` away from its server: every token comes so much later."""
+    legs, requests = tables.legs.copy(), tables.requests.copy()
+    legs[["first_token_s", "finished_s"]] += around_s
+    requests["finished_s"] += around_s
+    return replace(tables, legs=legs, requests=requests)
 
 
 def machine() -> str:

@@ -64,12 +64,14 @@ def sync(  # noqa: PLR0917 - the command line's options
             level=level,
             session_spread=session_spread,
         )
-        written = None if out is None else write_version(found, out)
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         _print_sync(found)
-        if written is not None:
+    if out is not None:
+        with bad_input():
+            written = write_version(found, out)
+        if not as_json:
             print(f"{found.new.name} in {written}; it supersedes {found.old.name}, which stays as it is")
     raise typer.Exit(found.exit_status)
 

@@ -23,7 +23,7 @@ from scenarios.figures.style import (
     save,
 )
 from scenarios.figures.views import Floats, device_table, floats, in_system
-from scenarios.story.numbers import quantity
+from scenarios.story.numbers import clock, quantity
 from scenarios.story.story import Story
 
 
@@ -128,17 +128,17 @@ _UTILISATION_CAPTION = (
 
 def draw_in_system(story: Story, folder: Path) -> Figure:
     """Draw the number of requests in the system over time, each run a line, the warm-up shaded."""
-    table = in_system(story)
+    table, (unit_s, unit) = in_system(story), clock(story.duration_s)
     canvas, axes = new_canvas(3.2)
-    axes.axvspan(0, story.warmup_s / 60, color=RULE, zorder=0, label="warm-up, not judged")
+    axes.axvspan(0, story.warmup_s / unit_s, color=RULE, zorder=0, label="warm-up, not judged")
     for number, (_, run) in enumerate(table.groupby("replication", sort=True)):
         label = None if number else "each run"
-        axes.plot(run["at_s"] / 60, run["n"], color=BLUE, alpha=0.6, linewidth=1, label=label)
-    axes.set_xlim(0, float(table["at_s"].max() if len(table) else story.duration_s) / 60)
+        axes.plot(run["at_s"] / unit_s, run["n"], color=BLUE, alpha=0.6, linewidth=1, label=label)
+    axes.set_xlim(0, float(table["at_s"].max() if len(table) else story.duration_s) / unit_s)
     axes.grid(visible=True, axis="both")
-    axes.axvline(story.duration_s / 60, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="arrivals stop")
+    axes.axvline(story.duration_s / unit_s, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="arrivals stop")
     axes.set_ylim(0, None)
-    axes.set(xlabel="minutes from the start", ylabel="requests", title="Requests in the system")
+    axes.set(xlabel=f"{unit} from the start", ylabel="requests", title="Requests in the system")
     legend_below(canvas, axes, columns=3)
     most = float(table["n"].max()) if len(table) else 0.0
     alt = f"Lines of the number of requests in the system over time, one per run; the highest point is {most:.3g}."

@@ -15,7 +15,7 @@ from scenarios.figures.responses import Response, is_wide, responses, span
 from scenarios.figures.style import BLUE, BUDGET, GREEN, ORANGE, PURPLE, SKY
 from scenarios.figures.sweep import file_name, lines_of, pareto_front, places
 from scenarios.figures.views import Floats, delay_table, floats, in_system, judged_requests
-from scenarios.story.numbers import number
+from scenarios.story.numbers import clock, number
 from scenarios.story.story import Story
 
 __all__ = ["Charts", "comparison_charts", "run_charts", "sweep_charts"]
@@ -95,11 +95,12 @@ def _marks(name: str, x: list[float | None], y: list[str], symbol: str, colour: 
 
 
 def _in_system(story: Story) -> dict[str, Any]:
+    unit_s, unit = clock(story.duration_s)
     data = [
-        _trace("scatter", f"run {number_ + 1}", run["at_s"] / 60, run["n"], mode="lines", line={"width": 1.2})
+        _trace("scatter", f"run {number_ + 1}", run["at_s"] / unit_s, run["n"], mode="lines", line={"width": 1.2})
         for number_, (_, run) in enumerate(in_system(story).groupby("replication", sort=True))
     ]
-    return _chart(data, x="minutes from the start", y="requests", colorway=list(COLOURS[:6]))
+    return _chart(data, x=f"{unit} from the start", y="requests", colorway=list(COLOURS[:6]))
 
 
 def _response(points: pd.DataFrame, key: str, varied: Sequence[str]) -> dict[str, Any]:

@@ -106,6 +106,15 @@ def duration(seconds: float) -> str:
     return f"{text} ({seconds / 60:.3g}{THIN}min)" if seconds >= 120 else text
 
 
+def clock(seconds: float) -> tuple[float, str]:
+    """Return the unit of an axis of that length: its seconds, and its name.
+
+    >>> clock(30.0), clock(600.0)
+    ((1.0, 'seconds'), (60.0, 'minutes'))
+    """
+    return (60.0, "minutes") if seconds >= 120 else (1.0, "seconds")
+
+
 def unanswered(share: float | None) -> str:
     """Return what an infinite delay means: for a percentile, more requests unanswered than it leaves out.
 
