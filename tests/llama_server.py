@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 
 READY_S = 60.0
+CONNECTIONS = 64  # each has one of the server's threads while it is open, idle or not; without one a request waits
 WORDS = "the queue serves requests in order while watts and tokens flow from prompt to answer over the edge"
 
 
@@ -190,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     params.n_parallel = asked.slots
     params.n_batch = params.n_ubatch = asked.budget
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.n_threads_http = 2 + asked.slots
+    params.n_threads_http = CONNECTIONS
     params.cache_prompt = False
     params.cont_batching = params.kv_unified = True  # one batch of all sequences' tokens in every iteration
     params.endpoint_slots = params.endpoint_metrics = True
