@@ -48,7 +48,12 @@ def as_chunked(profile: Profile, sessions: Sessions, token_budget: int) -> Profi
     fit = fit_relative(terms, seconds)
     prompts, decodes = _levels(fit, sessions, token_budget)
     levels = np.array([1.0, decodes, prompts, prompts, decodes, decodes])  # of o, d, b, c, e, f
-    fit = replace(fit, coefficients=fit.coefficients * levels, covariance=fit.covariance * np.outer(levels, levels))
+    fit = replace(
+        fit,
+        coefficients=fit.coefficients * levels,
+        covariance=fit.covariance * np.outer(levels, levels),
+        residuals=seconds / (terms @ (fit.coefficients * levels)) - 1.0,
+    )
     errors, _ = left_out(terms, seconds, lengths)
     evidence = dict(profile.evidence)
     for phase, combined in (("prefill", _PREFILL), ("decode", _DECODE)):
@@ -98,23 +103,26 @@ def _rows(sessions: Sessions, token_budget: int) -> tuple[Floats, Floats, Floats
 def _levels(fit: Fit, sessions: Sessions, token_budget: int) -> tuple[float, float]:
     """Return how many times as long as by the fit all prompts, and all decoding, took together.
 
-    Requests that are outliers to the fit are left out.
+    Requests that are outliers to the fit are left out; 1 where it says that none took any time.
     """
     o, d, b, c, e, f = fit.coefficients
     alone, batches = sessions.requests[sessions.requests["concurrency"] == 1], sessions.batches
     P, out = (alone[f"asked_{key}_tokens"].to_numpy(dtype=np.float64) for key in ("prompt", "output"))
     n, context = decode_terms(P, out).T
-    decoding = _level(alone["decode_s"].to_numpy(), (d + e) * n + f * context, fit.scale)
+    decoding = _sums(alone["decode_s"].to_numpy(), (d + e) * n + f * context, fit.scale)
     steps, B, C, together_s = (batches[key].to_numpy() for key in _BATCH_TERMS)
-    together = _level(together_s, steps * (d + e * B + f * C), fit.scale)
-    measured, fitted = (x + y for x, y in zip(decoding, together, strict=True))
-    decodes = measured / fitted
+    together = _sums(together_s, steps * (d + e * B + f * C), fit.scale)
+    decodes = _ratio(*(x + y for x, y in zip(decoding, together, strict=True)))
     around_s = o + decodes * d * np.ceil(P / token_budget)
-    measured, fitted = _level(alone["ttft_s"].to_numpy(), around_s + b * P + c * P**2, fit.scale, less=around_s)
-    return measured / fitted, decodes
+    prompts = _sums(alone["ttft_s"].to_numpy(), around_s + b * P + c * P**2, fit.scale, less=around_s)
+    return _ratio(*prompts), decodes
 
 
-def _level(measured: Floats, fitted: Floats, scale: float, *, less: Floats | float = 0.0) -> tuple[float, float]:
+def _ratio(measured_s: float, fitted_s: float) -> float:
+    return measured_s / fitted_s if measured_s > 0 and fitted_s > 0 else 1.0
+
+
+def _sums(measured: Floats, fitted: Floats, scale: float, *, less: Floats | float = 0.0) -> tuple[float, float]:
     """Return the sums of what was measured and of what is fitted, both `less` something, outliers left out."""
     kept = (fitted > 0) & (np.abs(measured / np.where(fitted > 0, fitted, 1.0) - 1.0) <= OUTLIER_SCALES * scale)
     return float((measured - less)[kept].sum()), float((fitted - less)[kept].sum())

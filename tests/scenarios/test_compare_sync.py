@@ -145,6 +145,7 @@ def test_a_server_slowed_by_a_fifth_is_found_refitted_and_versioned(bench, tmp_p
     again = moe2("sync", bench, new, "--out", tmp_path / "profiles")
     assert again.exit_code == 2
     assert "a version is never changed" in " ".join(again.output.split())
+    assert "p = " in again.output, "what was found is shown all the same"
     told = json.loads(moe2("sync", bench, new, "--scratch", "--json").output)
     assert told["exit_status"] == 1
     assert told["errors"][0]["after"] < told["errors"][0]["before"] / 3
