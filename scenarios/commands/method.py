@@ -68,7 +68,9 @@ def collect_(
         asked, prompts = read_endpoints(endpoints), read_questions(questions)
         log = out.with_suffix(".log.jsonl")
         going_on = f"what was answered is kept in {log}; the same command goes on from there"
-        with kept(going_on), Progress(console=progress_console(), transient=True) as bar:
+        console = progress_console()
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        with kept(going_on), bar:
             tasks = {e.model: bar.add_task(e.model, total=len(prompts)) for e in asked}
             table = collect(
                 asked,

@@ -15,13 +15,20 @@ __all__ = ["answers_at", "gate_at"]
 
 
 def answers_at(path: Path | None) -> Answers:
-    """Return the answers table in a file, or the bundled one."""
+    """Return the answers table in a file, or the bundled one; ValueError where there is no such file."""
+    _check_there(path)
     return _answers(path, *_state(path))
 
 
 def gate_at(path: Path | None) -> Gate:
-    """Return the gate in a file, or the bundled one."""
+    """Return the gate in a file, or the bundled one; ValueError where there is no such file."""
+    _check_there(path)
     return _gate(path, *_state(path))
+
+
+def _check_there(path: Path | None) -> None:
+    if path is not None and not path.exists():
+        raise ValueError(f'{path}: no such file; name a file, or "bundled" for what comes along')
 
 
 def _state(path: Path | None) -> tuple[int, int]:

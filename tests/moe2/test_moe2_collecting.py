@@ -215,3 +215,7 @@ def test_embeddings_of_a_folder_carry_its_identity(tmp_path):
         embed(texts, folder=tmp_path)
     with pytest.raises(ValueError, match="no encoder there"):
         identity(tmp_path)
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no modules\.json or config\.json"):  # weights below it are not its own
+        identity(tmp_path)

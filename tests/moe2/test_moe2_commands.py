@@ -62,6 +62,22 @@ def test_what_is_no_text_is_not_embedded(tmp_path, line):
     assert not (tmp_path / "e.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "--answers", "bundeld"), 'bundeld: no such file; name a file, or "bundled" for what comes along'),
+        (("evaluate", "--gate", "bundeld"), 'bundeld: no such file; name a file, or "bundled" for what comes along'),
+        (("evaluate", "--answers", "."), ".: not a readable answers table"),
+        (("train", "--seed", "-1"), "--seed -1: should be greater than or equal to 0"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_the_way_out(words, said):
+    """One line that says what was given and what may be; exit 2, no traceback."""
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert said in done.output
+
+
 def test_training_on_few_prompts_is_refused_or_called_in_doubt(tmp_path):
     """Three questions: exit 2, one message, no checkpoint. Thirty: a checkpoint, and a warning beside the result."""
     pytest.importorskip("torch")
