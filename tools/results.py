@@ -20,8 +20,11 @@ import pandas as pd
 
 from calibration.profile import Profile, bundled_profiles, read_profile
 from moe2.answers import bundled_answers
+from moe2.baselines import MAJORITY
 from moe2.evaluation import evaluate
 from moe2.gate import bundled_gate
+from tools import results_budgets
+from tools.pages import markdown_table
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -30,6 +33,11 @@ WHAT_IFS = {  # what if: (folder of the run, changes)
     "k = 2": ("k2", ("router.k=2",)),
     "k = 1": ("k1", ("router.k=1",)),
     "k = 3, half the load": ("half", ("load.requests_per_s=0.1",)),
+}
+BARS = {  # reference: (its words, the lead asked for)
+    "best_single": ("the best single expert", 0.12),
+    "plain": ("the plain majority", 0.07),
+    "majority": ("the majority whose ties know the experts", 0.07),
 }
 
 
@@ -118,7 +126,7 @@ def method() -> Iterable[str]:
         f"{int(table['n'].iloc[0])} test questions of MMLU-Pro. Differences are paired, in points. "
         "The oracle needs the right answer: it cannot be built, and it profits from lucky guesses."
     )
-    yield markdown(
+    yield markdown_table(
         ["method", "accuracy", "interval", "− best single", "interval", "− majority", "interval", "− plain majority",
          "interval"],
         [
@@ -136,20 +144,43 @@ def method() -> Iterable[str]:
         "validation, which makes it the stronger vote; the plain majority's go to the lowest option."
     )
     references = {"best_single": "best single expert", "majority": "majority", "plain": "plain majority"}
-    yield markdown(
+    yield markdown_table(
         ["method", *(f"over the {words}" for words in references.values())],
         [
             [r["method"], *(ratio(r, name) for name in references)]
             for r in table[table["kind"] == "router"].to_dict("records")
         ],
     )
-    k3 = found[found["method"].isin(["gate, k = 3", "majority vote of all"]) & (found["category"] != "all")]
+    yield from bar(table)
+    k3 = found[found["method"].isin(["gate, k = 3", MAJORITY]) & (found["category"] != "all")]
     wide = k3.pivot_table(index="category", columns="method", values="accuracy")
-    lost = wide[wide["gate, k = 3"] < wide["majority vote of all"]]
+    lost = wide[wide["gate, k = 3"] < wide[MAJORITY]]
     yield (
         f"By category the gate with k = 3 is above the majority vote in {len(wide) - len(lost)} of {len(wide)}; "
         f"not in: {', '.join(lost.index) or 'none'}."
     )
+    yield from results_budgets.on_test(answers)
+
+
+def bar(accuracies: pd.DataFrame) -> Iterable[str]:
+    """Return the leads that were asked for beside those reached, k = 3 and 4."""
+    yield (
+        "The bar, set before the method was built, is +12 % over the best single expert and +7 % over majority voting, "
+        "with 3 or 4 experts asked. (The paper states 14.4 % and 7.3 %; that they are ratios is this project's "
+        "reading, and how its majority vote breaks ties is not known here, so both votes are shown.)"
+    )
+    asked = accuracies[accuracies["method"].isin(["gate, k = 3", "gate, k = 4"])].to_dict("records")
+    yield markdown_table(
+        ["over", "bar", *(r["method"] for r in asked)],
+        [
+            [words, f"{least:+.0%}", *(f"{ratio(r, name)}: {met(r, name, least)}" for r in asked)]
+            for name, (words, least) in BARS.items()
+        ],
+    )
+
+
+def met(row: dict, reference: str, least: float) -> str:
+    return "met" if row[f"ratio_vs_{reference}"] >= least else "missed"
 
 
 def profiles() -> Iterable[str]:
@@ -161,7 +192,7 @@ def profiles() -> Iterable[str]:
     )
     fitted = [p for p in known.values() if "measured" in (p.provenance.latency, p.provenance.energy)]
     fitted += [p for p in known.values() if p.provenance.latency == "composed"]
-    yield markdown(
+    yield markdown_table(
         ["profile", "latency", "energy", "prefill s", "decode s", "prefill J", "decode J", "rows refused"],
         [
             [f"`{p.name}`", p.provenance.latency, p.provenance.energy or "—"]
@@ -175,7 +206,7 @@ def profiles() -> Iterable[str]:
         "All other profiles are *scaled* from one of these by parameter bytes. The error of doing so, each measured "
         "model left out and predicted from the nearest other (median of |predicted / recorded − 1|):"
     )
-    yield markdown(
+    yield markdown_table(
         ["left out", "predicted from", "prefill s", "decode s", "prefill J", "decode J"],
         [
             [
@@ -188,7 +219,7 @@ def profiles() -> Iterable[str]:
     )
     card = known["rtx-4090/llama-3.1-8b-instruct/bf16"]
     yield "The composed RTX 4090 profile beside llama.cpp's published token rates (F16; tokens per second):"
-    yield markdown(
+    yield markdown_table(
         ["phase", "tokens", "llama.cpp", "this profile"],
         [
             [
@@ -220,7 +251,7 @@ def testbed(runs: dict[str, dict]) -> Iterable[str]:
         busy = f"{device} {busiest['utilisation']:.0%}"
         rows.append([name, summary["status"], delay, judged(energy), busy, points(accuracy["value"]), kept])
     header = ["what if", "verdict", "delay farthest over, or nearest to, its budget", "energy per request"]
-    yield markdown([*header, "busiest device", "accuracy", "experts kept"], rows)
+    yield markdown_table([*header, "busiest device", "accuracy", "experts kept"], rows)
     yield (
         "The selector knows no queue: its worst case is that of an empty plant. With k = 3 it keeps an Orin that most "
         "requests then wait for, and the twin finds that the plant cannot keep up. The accuracy is that of the "
@@ -259,11 +290,6 @@ def ratio(row: dict, reference: str) -> str:
 
 def span(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

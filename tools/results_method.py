@@ -6,20 +6,16 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from moe2.answers import Answers, bundled_answers
 from moe2.baselines import MAJORITY, PLAIN_MAJORITY
-from moe2.crossfit import BEST_SINGLE, crossfit, folded
-from moe2.curves import budget_curves, methods_of, right
-from moe2.evaluation import compare
-from moe2.gate import Gate, bundled_gate
+from moe2.crossfit import BEST_SINGLE, crossfit
+from moe2.gate import Gate
 from moe2.regret import subset_regret
-from moe2.router import GateRouter, PooledAnswers
+from moe2.router import GateRouter
 from moe2.training import Recipe, train_gate
-from scenarios.files.loading import load
-from scenarios.method.curves import scenario_curves, worst_costs
-from scenarios.runs.replicating import assemble
+from tools import results_budgets
+from tools.pages import markdown_table
 
 LOSSES = {
     "score": "each expert scored by itself (the default)",
@@ -27,17 +23,6 @@ LOSSES = {
     "mixture": "mixture cross-entropy over all experts",
 }
 SMALL = Recipe(heads=2, hidden=32, epochs=8)  # of the many gates that regret needs; both sides alike
-RIVALS = (
-    "gate",
-    "single expert",
-    "best of its category",
-    "nearest neighbours",
-    "majority vote of all",
-    "confidence-weighted vote",
-)
-N_FOLDS = 5
-Point = tuple[float, str]  # budget in joules, method
-BUDGETS_J = (1000.0, 1500.0, 2500.0, 4000.0)
 SAMPLED = 12  # subsets of the whole pool
 
 
@@ -46,10 +31,8 @@ def sections() -> Iterable[str]:
     answers = bundled_answers()
     yield "### Every prompt by a gate that never saw it"
     yield from out_of_fold(answers)
-    yield "### At equal energy"
-    yield from equal_energy(answers)
     yield "### At equal energy, every prompt out of fold"
-    yield from equal_energy_out_of_fold(answers)
+    yield from results_budgets.out_of_fold(answers)
     yield "### Which loss orders all experts"
     yield from trainings(answers)
     yield "### Subset regret"
@@ -79,73 +62,7 @@ def out_of_fold(answers: Answers) -> Iterable[str]:
             shown += ["", ""] if name == reference else [points, _ratio(row, words)]
         rows.append(shown)
     over = ("over the best single", "over the majority", "over the plain majority")
-    yield _table(["method", "accuracy", *(word for words in over for word in (words, "ratio"))], rows)
-
-
-def equal_energy(answers: Answers) -> Iterable[str]:
-    """Return the gate beside every baseline on the testbed's experts, each at its best within an energy budget."""
-    scenario = load("testbed", [])
-    models = [e.profile.model for e in assemble(scenario).all_experts]
-    methods = methods_of(answers, bundled_gate(), models, most=5)
-    curves = scenario_curves(scenario, budgets_j=BUDGETS_J)
-    pooled, test = PooledAnswers.of(answers, models), answers.rows("test")
-    yield (
-        "Experts and costs of the scenario `testbed`; a method may ask any k experts (at most 5; a vote asks all) of "
-        "any subset whose worst-case energy, idle power included, fits, and takes what served it best on validation. "
-        "Test accuracy, and the gate's paired lead in points with its 95 % interval."
-    )
-    rows = []
-    for budget_j in BUDGETS_J:
-        at = curves[(curves["budget"] == budget_j) & curves["accuracy"].notna()].set_index("method")
-        correct = {m.name: right(m, pooled, *at.loc[m.name, ["experts", "k"]], test) for m in methods}
-        for name, hits in correct.items():
-            lead = compare(correct, answers.text_key[test], best=name).set_index("method").loc["gate"]
-            shown = [name, f"{100 * hits.mean():.1f} %"]
-            span = f"{100 * lead['diff_low']:+.1f} to {100 * lead['diff_high']:+.1f}"
-            ahead = [f"{100 * lead['diff_vs_best_single']:+.1f}", span] if name != "gate" else ["", ""]
-            rows.append(
-                [f"{budget_j:g} J", *shown, *ahead, str(int(at.loc[name, "k"])), str(len(at.loc[name, "experts"]))]
-            )
-    yield _table(["energy budget", "method", "accuracy", "gate's lead", "interval", "k", "experts kept"], rows)
-
-
-def equal_energy_out_of_fold(answers: Answers) -> Iterable[str]:
-    """Return the same with five splits of all prompts in place of one: choices on one fold, answers on the next."""
-    yield (
-        f"All {len(answers):,} prompts in {N_FOLDS} folds: a gate and its rivals learned from the others, experts and "
-        "k chosen on one of these. The costs are those of the table above."
-    )
-    correct, ks = _hits_out_of_fold(answers)
-    rows = []
-    for budget_j, name in ((b, n) for b in BUDGETS_J for n in RIVALS):
-        hits = correct[budget_j, name]
-        pair = {"gate": correct[budget_j, "gate"], name: hits}
-        lead = compare(pair, answers.text_key, best=name).set_index("method").loc["gate"]
-        span = f"{100 * lead['diff_low']:+.1f} to {100 * lead['diff_high']:+.1f}"
-        ahead = ["", ""] if name == "gate" else [f"{100 * lead['diff_vs_best_single']:+.1f}", span]
-        asked = ", ".join(str(k) for k in ks[budget_j, name])
-        rows.append([f"{budget_j:g} J", name, f"{100 * hits.mean():.1f} %", *ahead, asked])
-    yield _table(["energy budget", "method", "accuracy", "gate's lead", "interval", "k in each fold"], rows)
-
-
-def _hits_out_of_fold(answers: Answers) -> tuple[dict[Point, NDArray[np.bool_]], dict[Point, list[int]]]:
-    """Return, by budget and method, whether each prompt is answered rightly out of fold, and each fold's k."""
-    assembly = assemble(load("testbed", []))
-    costs, models = worst_costs(assembly.routing.problem), [e.profile.model for e in assembly.all_experts]
-    pooled = PooledAnswers.of(answers, models)
-    correct: dict[Point, NDArray[np.bool_]] = {}
-    ks: dict[Point, list[int]] = {}
-    for fold in range(N_FOLDS):
-        cut = folded(answers, fold, N_FOLDS)
-        rows = cut.rows("test")
-        methods = {m.name: m for m in methods_of(cut, train_gate(cut), models, most=5) if m.name in RIVALS}
-        curves = budget_curves(cut, list(methods.values()), models, costs, grids={"energy_j": BUDGETS_J})
-        for at in curves.to_dict("records"):
-            point = at["budget"], at["method"]
-            hits = correct.setdefault(point, np.zeros(len(answers), dtype=np.bool_))
-            hits[rows] = right(methods[at["method"]], pooled, at["experts"], at["k"], rows)
-            ks.setdefault(point, []).append(at["k"])
-    return correct, ks
+    yield markdown_table(["method", "accuracy", *(word for words in over for word in (words, "ratio"))], rows)
 
 
 def trainings(answers: Answers) -> Iterable[str]:
@@ -155,7 +72,7 @@ def trainings(answers: Answers) -> Iterable[str]:
         accuracy = train_gate(answers, recipe=Recipe(loss=loss)).evidence["validation_accuracy_by_k"]
         rows.append([words, *(f"{100 * a:.1f} %" for a in accuracy[:5])])
     yield "Accuracy on validation, by experts asked; trained on train, temperature chosen on validation for each:"
-    yield _table(["loss", "k = 1", "k = 2", "k = 3", "k = 4", "k = 5"], rows)
+    yield markdown_table(["loss", "k = 1", "k = 2", "k = 3", "k = 4", "k = 5"], rows)
 
 
 def regrets(answers: Answers) -> Iterable[str]:
@@ -177,7 +94,7 @@ def regrets(answers: Answers) -> Iterable[str]:
             gate = train_gate(table, recipe=replace(SMALL, loss=loss))
             found = subset_regret(gate, table, subsets, references)["regret"]
             rows.append([name, words, f"{found.mean():+.4f}", f"{found.max():+.4f}", f"{(found > 0).mean():.0%}"])
-    yield _table(["subsets", "loss", "mean regret", "largest", "subsets with regret"], rows)
+    yield markdown_table(["subsets", "loss", "mean regret", "largest", "subsets with regret"], rows)
 
 
 def _references(answers: Answers) -> Callable[[Sequence[str]], Gate]:
@@ -207,7 +124,7 @@ def left_out(answers: Answers) -> Iterable[str]:
         f"Accuracy on the category's test prompts with k = {k}, trained with and without the category. Over all test "
         f"prompts the difference is {100 * mean:+.2f} points."
     )
-    yield _table(["category", "seen", "never seen", "difference, points"], rows)
+    yield markdown_table(["category", "seen", "never seen", "difference, points"], rows)
 
 
 def _accuracy(answers: Answers, gate: Gate, k: int, category: str) -> float:
@@ -220,11 +137,6 @@ def _accuracy(answers: Answers, gate: Gate, k: int, category: str) -> float:
 def _ratio(row: pd.Series, reference: str) -> str:
     low, high = (100 * row[f"ratio_{reference}_{end}"] for end in ("low", "high"))
     return f"{100 * row[f'ratio_vs_{reference}']:+.1f} % ({low:+.1f} to {high:+.1f})"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,14 +16,11 @@ N_BUDGETS = 12
 MOST = 5  # experts asked per prompt at most
 
 
-def scenario_curves(
-    scenario: Scenario, *, n_budgets: int = N_BUDGETS, budgets_j: Sequence[float] | None = None
-) -> pd.DataFrame:
+def scenario_curves(scenario: Scenario, *, n_budgets: int = N_BUDGETS) -> pd.DataFrame:
     """Return the accuracy of every method on test under budgets of delay and of energy.
 
-    Budgets go from what the cheapest expert needs to what all experts need together, or are the energy budgets
-    `budgets_j`. Raises ValueError for a scenario
-    whose load names its experts, and where no energy is known (then only delay is shown).
+    Budgets go from what the cheapest expert needs to what all experts need together; where no energy is known only
+    delay is shown. Raises ValueError for a scenario whose load names its experts.
     """
     assembly = assemble(scenario)
     routing = assembly.routing
@@ -40,8 +36,6 @@ def scenario_curves(
     }
     if not np.isnan(problem.energy_j).any() and not np.isnan(problem.idle_j_per_request).any():
         grids["energy_j"] = _grid(min(s[1] for s in single), costs.energy_of(range(N), min(N, MOST)), n_budgets)
-    if budgets_j is not None:
-        grids = {"energy_j": list(budgets_j)}
     methods = methods_of(routing.answers, routing.gate, models, most=min(MOST, N))
     return budget_curves(routing.answers, methods, models, costs, grids=grids)
 
