@@ -68,9 +68,8 @@ def identity(folder: Path | None = None) -> str:
     if folder is None:
         return IDENTITY
     if not any((folder / name).is_file() for name in DESCRIBED_BY):
-        raise ValueError(
-            f"{folder}: no encoder there (no {' or '.join(DESCRIBED_BY)}); give a folder that sentence-transformers saved"
-        )
+        missing = " or ".join(DESCRIBED_BY)
+        raise ValueError(f"{folder}: no encoder there (no {missing}); give a folder that sentence-transformers saved")
     files = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".bin"} or p.name == "tokenizer.json")
     if not any(p.suffix != ".json" for p in files):
         raise ValueError(
