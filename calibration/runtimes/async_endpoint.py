@@ -1,14 +1,16 @@
 """An OpenAI-compatible endpoint asked for many generations at once, none of which waits for another's connection."""
 
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 
 import httpx
 
+from calibration.runtimes.faults import DROPPED, MOST_TOLD, of_answer, of_transport, timeout
 from calibration.runtimes.generation import Generation
-from calibration.runtimes.stream import DROPPED, HEADERS, Stream
+from calibration.runtimes.stream import HEADERS, Stream
 from calibration.runtimes.wire import stamp_wires
 
-__all__ = ["AsyncEndpoint"]
+__all__ = ["AsyncEndpoint", "many_connections"]
 
 
 class AsyncEndpoint:
@@ -21,7 +23,7 @@ class AsyncEndpoint:
         self.stall_s = stall_s
         self._client = httpx.AsyncClient(
             base_url=url.rstrip("/").removesuffix("/v1"),
-            timeout=httpx.Timeout(stall_s, connect=min(stall_s, 10.0)),
+            timeout=timeout(stall_s),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
         )
@@ -57,21 +59,48 @@ class AsyncEndpoint:
             answer = await self._client.send(request, stream=True)
             try:
                 if answer.status_code != httpx.codes.OK:
-                    told = b"".join([part async for part in answer.aiter_raw()])  # as it came, packed or not
-                    return f"http {answer.status_code}: {told[:200].decode('utf-8', 'replace')}"
+                    return of_answer(answer, await _begin(answer.aiter_raw()))
                 stream.answered_by(answer.extensions.get("network_stream"))
                 async for part in answer.aiter_raw():
                     stream.came(part)
+                    if fault := stream.overflown:
+                        return fault
             finally:
                 await answer.aclose()
-        except httpx.TimeoutException:
-            return f"stalled: nothing came for {self.stall_s:g} s"
-        except httpx.RemoteProtocolError as error:
-            return f"cut: {error}" if stream.answered else DROPPED
         except httpx.HTTPError as error:
-            return f"{'cut' if stream.answered else 'unreachable'}: {error or type(error).__name__}"
+            return of_transport(error, answered=stream.answered, stall_s=self.stall_s)
         return ""
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+@contextmanager
+def many_connections() -> Iterator[None]:
+    """Let this process open as many files as the system allows it, while the block lasts: each connection is one.
+
+    The limit that holds unless asked (1,024 on many systems) is the client's, and no server's fault.
+    """
+    try:
+        import resource  # noqa: PLC0415 - not every system has it
+    except ImportError:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems allow less than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def _begin(parts: AsyncIterator[bytes]) -> bytes:
+    """Return the first bytes of a refusal, as they came, packed or not."""
+    told = b""
+    async for part in parts:
+        told += part
+        if len(told) >= MOST_TOLD:
+            break
+    return told

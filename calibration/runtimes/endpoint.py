@@ -1,6 +1,6 @@
 """Any OpenAI-compatible streaming endpoint that takes prompts as token ids (llama.cpp's server, vLLM and others)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 
 from calibration.profile import did_you_mean
+from calibration.runtimes.faults import DROPPED, MOST_TOLD, of_answer, of_transport, timeout
 from calibration.runtimes.generation import Generation
-from calibration.runtimes.stream import DROPPED, HEADERS, Stream, request_body
+from calibration.runtimes.stream import HEADERS, Stream, request_body
 from calibration.runtimes.wire import stamp_wires
 
 _VOCABULARY = 30_000  # ids that every tokenizer of a present-day model has, where the server does not tell
@@ -30,10 +31,9 @@ class Endpoint:
         self.model = model
         self.stall_s = stall_s
         self.vocabulary = _VOCABULARY
-        timeout = httpx.Timeout(stall_s, connect=min(stall_s, 10.0))
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         try:
-            self._client = httpx.Client(base_url=address, timeout=timeout, headers=headers)
+            self._client = httpx.Client(base_url=address, timeout=timeout(stall_s), headers=headers)
         except httpx.InvalidURL as error:
             raise ValueError(f"{self.url}: not a URL ({error}); it should be one like http://127.0.0.1:8080") from error
         stamp_wires(self._client)
@@ -87,19 +87,16 @@ class Endpoint:
             answer = self._client.send(request, stream=True)
             try:
                 if answer.status_code != httpx.codes.OK:
-                    told = b"".join(answer.iter_raw())  # as it came, packed or not
-                    return f"http {answer.status_code}: {told[:200].decode('utf-8', 'replace')}"
+                    return of_answer(answer, _begin(answer.iter_raw()))
                 stream.answered_by(answer.extensions.get("network_stream"))
                 for part in answer.iter_raw():
                     stream.came(part)
+                    if fault := stream.overflown:
+                        return fault
             finally:
                 answer.close()
-        except httpx.TimeoutException:
-            return f"stalled: nothing came for {self.stall_s:g} s"
-        except httpx.RemoteProtocolError as error:
-            return f"cut: {error}" if stream.answered else DROPPED
         except httpx.HTTPError as error:
-            return f"unreachable: {error}"
+            return of_transport(error, answered=stream.answered, stall_s=self.stall_s)
         return ""
 
     def close(self) -> None:
@@ -118,6 +115,16 @@ class Endpoint:
             }
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return {}
+
+
+def _begin(parts: Iterator[bytes]) -> bytes:
+    """Return the first bytes of a refusal, as they came, packed or not."""
+    told = b""
+    for part in parts:
+        told += part
+        if len(told) >= MOST_TOLD:
+            break
+    return told
 
 
 def _without_password(url: str) -> str:

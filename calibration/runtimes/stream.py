@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from calibration.runtimes.faults import MOST_TOLD, plain
 from calibration.runtimes.generation import Generation, judged
 from calibration.runtimes.wire import AsyncWire, Wire
 
-__all__ = ["DROPPED", "HEADERS", "Stream", "request_body"]
+__all__ = ["HEADERS", "Stream", "request_body"]
 
 _MOST = 2**53  # of counts and milliseconds: beyond it a number is not exact
-DROPPED = "cut: the connection was dropped before any answer"
+_MOST_BYTES = 2**20  # of a stream, and for each token asked for, so that no server fills the client's memory
+_MOST_BYTES_OF_TOKEN = 2**14
+_TOLD = 80  # characters of what is no event
 # A packed stream has no instants. Connections are new for each stream: llama.cpp's server closes them after one.
 HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
 
@@ -41,10 +44,12 @@ class Stream:
     def __init__(self, prompt_tokens: int | None, output_tokens: int) -> None:
         self.asked = (prompt_tokens, output_tokens)
         self.parts: list[tuple[float, bytes]] = []
+        self.n_bytes = self.n_events = 0
         self.chunk_s: list[float] = []
         self.finished_s: float | None = None
         self.usage: dict[str, int] = {}
         self.timings: dict[str, float] = {}
+        self.error = ""
         self.answered = False
         self._wire: Wire | AsyncWire | None = None
         self.done = False
@@ -60,41 +65,65 @@ class Stream:
     def came(self, part: bytes) -> None:
         """Keep a part with the instant at which it came."""
         self.parts.append((time.monotonic() if self._wire is None else self._wire.came_s, part))
+        self.n_bytes += len(part)
+
+    @property
+    def overflown(self) -> str:
+        """The fault of a stream that is far longer than its tokens could make it, '' before."""
+        most = _MOST_BYTES + _MOST_BYTES_OF_TOKEN * self.asked[1]
+        return f"garbage: more than {most} bytes came for {self.asked[1]} tokens" if self.n_bytes > most else ""
 
     def parsed(self, fault: str) -> str:
         """Read all that came; returns the fault of what it says, else the one of its transport, '' for none."""
         try:
             for at_s, line in self._lines():
                 self.take(line, at_s)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"garbage: {error}".encode("utf-8", "replace").decode()  # half a character cannot be written down
-        return fault or ("" if self.done else "cut: the stream ended without its end mark")
+        except ValueError as error:
+            return f"garbage: {plain(str(error))}"
+        if self.error:
+            return f"error: {plain(self.error)}"
+        if fault or self.done:
+            return fault
+        if self.parts and not self.n_events:
+            return f"garbage: no stream of events but {plain(self.parts[0][1][:_TOLD].decode('utf-8', 'replace'))}"
+        return "cut: the stream ended without its end mark"
 
     def _lines(self) -> Iterator[tuple[float, str]]:
-        """Yield the lines of server-sent events; a line came when its last byte did."""
+        """Yield the lines of server-sent events; a line came when its last byte did, and one without an end is none.
+
+        Only the end mark needs no end of its own.
+        """
         rest = b""
         for at_s, part in self.parts:
             *lines, rest = (rest + part).split(b"\n")
             yield from ((at_s, line.decode("utf-8", "replace").rstrip("\r")) for line in lines)
-        if rest:
+        if rest.rstrip().endswith(b"[DONE]"):
             yield self.parts[-1][0], rest.decode("utf-8", "replace")
 
     def take(self, line: str, at_s: float) -> None:
-        """Take one line of server-sent events that came at an instant; ValueError for what is no JSON."""
+        """Take one line of server-sent events that came at an instant; ValueError for what is none of the interface."""
         if not line.startswith("data:"):
             return
+        self.n_events += 1
         data = line.removeprefix("data:").strip()
         if data == "[DONE]":
             self.done = True
             return
-        event = json.loads(data, parse_constant=_no_number)
-        if not isinstance(event, dict):
-            raise ValueError(f"an event is no JSON object: {data[:80]}")
-        if "error" in event:
-            raise ValueError(f"the server says {str(event['error'])[:200]}")
+        event = _parsed(data)
+        try:
+            self._take(event, at_s)
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError(f"an event is not of the interface: {data[:_TOLD]}") from None
+
+    def _take(self, event: Mapping[str, Any], at_s: float) -> None:
+        if error := event.get("error"):
+            self.error = str(error.get("message", error) if isinstance(error, dict) else error)[:MOST_TOLD]
+            return
         for choice in event["choices"]:
             delta = choice.get("delta") or choice
             if delta.get("text") or delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"):
+                if self.finished_s is not None:
+                    raise ValueError("text came after the event that ended the answer")
                 self.chunk_s.append(at_s)
             if choice.get("finish_reason"):
                 self.finished_s = at_s
@@ -146,6 +175,16 @@ def _timings(told: Mapping[str, Any]) -> dict[str, float]:
         if type(value) not in {int, float} or not 0 <= value < _MOST:
             raise ValueError(f"timings: {key} = {value!r}, should be milliseconds")
     return {key: value / 1000 for key, value in claimed.items()}
+
+
+def _parsed(data: str) -> Mapping[str, Any]:
+    try:
+        event = json.loads(data, parse_constant=_no_number)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError(f"an event is no JSON: {data[:_TOLD]}") from None
+    if not isinstance(event, dict):
+        raise ValueError(f"an event is no JSON object: {data[:_TOLD]}")
+    return event
 
 
 def _no_number(name: str) -> float:

@@ -3,7 +3,7 @@
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +15,15 @@ from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scenarios.recording.playing import Counts
     from scenarios.recording.recording import Plan
     from scenarios.runs.result import Result
 
 __all__ = ["register"]
 
+_MOST_REASONS = 5
 _REDRAWN_S = 0.5  # drawing takes a millisecond or two, which no send should wait for often
 
 
@@ -75,7 +78,7 @@ def record(  # noqa: PLR0917 - the command line's options
             plan = _prepared(scenario, endpoints, out, changes or [], speed, replications, questions)
         for warning in plan.warnings:
             console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
-        with bad_input((OSError,)):  # a full disk
+        with bad_input():
             whole = _performed(plan, console)
         if not whole:
             console.print("interrupted: what ended is kept")
@@ -119,8 +122,13 @@ def _performed(plan: Plan, console: Console) -> bool:
     bar = Progress(*columns, console=console, transient=True, auto_refresh=False, disable=not console.is_terminal)
     if not console.is_terminal:
         console.print(f"recording for {plan.lasts_s:.4g} s and until the last answer")
-    with bar:
-        return perform(plan, _watch(bar, plan))
+    try:
+        with bar:
+            return perform(plan, _watch(bar, plan))
+    except OSError as error:  # a full disk
+        raise ValueError(
+            f"{error.filename}: {error.strerror}; `moe2 record --resume` writes what ended before"
+        ) from None
 
 
 def _watch(bar: Progress, plan: Plan) -> Callable[[int, Counts], None]:
@@ -163,21 +171,32 @@ def _finish(out: Path, console: Console, *, report: bool, as_json: bool) -> None
 
 
 def _told(out: Path, result: Result) -> list[str]:
-    """Return what became of the requests, why legs failed, and how late the sends were."""
+    """Return what became of the requests, why legs were not served, and how late the sends were."""
     import json
 
+    from scenarios.story.late import late_words
     from scenarios.story.stolen import stolen_words
 
     about: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))["recording"]
     late = about["lateness"]
     counts = result.tables.requests["status"].value_counts()
-    reasons = result.tables.legs["reason"].dropna().value_counts().head(5)
-    flagged = "; TOO LATE: the load was not the scenario's" if late["flagged"] else ""
+    way_out = "; record on a machine that is less busy, or with --speed below 1"
     return [
         f"requests: {', '.join(f'{n} {status}' for status, n in counts.items())}",
-        *(f"{n} legs: {reason}" for reason, n in reasons.items()),
-        f"sends: {1000 * late['median_s']:.2g} ms late in the median, {1000 * late['max_s']:.2g} ms at most{flagged}",
+        *_reasons(result.tables.legs),
+        f"sends: {1000 * late['median_s']:.3g} ms late in the median, {1000 * late['max_s']:.4g} ms at most",
+        *(f"TOO LATE: {words}{way_out}" for words in late_words(late)),
         *stolen_words(about["steal_share"]),
         *about["slots_apart"],
         *([f"interrupted at {result.wall_s:.3g} s: what came later is missing"] if about["interrupted"] else []),
     ]
+
+
+def _reasons(legs: pd.DataFrame) -> Iterator[str]:
+    """Yield how many legs were rejected or failed for which reason, the most frequent first."""
+    bad = legs[legs["reason"].notna()]
+    found = (bad["status"] + ": " + bad["reason"]).value_counts()
+    for words, n in found.head(_MOST_REASONS).items():
+        yield f"{n} {'leg' if n == 1 else 'legs'} {words}"
+    if more := found.iloc[_MOST_REASONS:].sum():
+        yield f"{more} more for {len(found) - _MOST_REASONS} other reasons, which are in legs.parquet"

@@ -44,16 +44,11 @@ def overloaded(result: Result) -> dict[str, float]:
 
 def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str, float]) -> None:
     """Print one line per budget, the notes behind them, and the overloaded devices with their utilisation."""
-    title = f"{name}: {overall(verdicts)}" if verdicts else f"{name}: no budget to judge"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("budget")
-    for column in ("allowed", "found", "interval"):
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
-    for v in verdicts:
-        table.add_row(v.label, bound(v.budget, v.unit), _found(v), _between(v), Text(v.status, _STYLES[v.status]))
     console = Console(highlight=False, emoji=False)
-    console.print(table)
+    if verdicts:
+        console.print(_verdicts(f"{name}: {overall(verdicts)}", verdicts))
+    else:
+        console.print(f"{escape(name)}: no budget to judge", style="bold")
     for note in dict.fromkeys(v.note for v in verdicts if v.note):
         labels = ", ".join(v.label.rpartition(", ")[2] for v in verdicts if v.note == note)
         console.print(f"{escape(labels)}: {escape(note)}")
@@ -61,6 +56,17 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
         console.print("all intervals hold together at 95 %")
     for device, share in busy.items():
         console.print(f"{escape(device)} is busy {percent(share)} of the time: its queue grows as long as load comes")
+
+
+def _verdicts(title: str, verdicts: Sequence[Verdict]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("budget")
+    for column in ("allowed", "found", "interval"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for v in verdicts:
+        table.add_row(v.label, bound(v.budget, v.unit), _found(v), _between(v), Text(v.status, _STYLES[v.status]))
+    return table
 
 
 def _found(v: Verdict) -> str:

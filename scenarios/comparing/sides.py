@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scenarios.story.late import late_words
 from scenarios.story.stolen import stolen_words
 from twin.records.tables import SCHEMAS, Tables, read_tables
 
@@ -65,12 +66,10 @@ def disturbances(folder: Path, role: str) -> list[str]:
     """Return what the summary in a folder says of how it was recorded, where that is in its times; nothing of a run."""
     try:
         about = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["recording"]
-        stolen, late = about.get("steal_share"), about["lateness"]
-        told = [*stolen_words(stolen, least=-1.0), *about.get("slots_apart", [])]
+        told = [*stolen_words(about.get("steal_share"), least=-1.0), *about.get("slots_apart", [])]
         if about.get("interrupted"):
             told.append("interrupted: requests that were under way are unfinished")
-        if late["flagged"]:
-            told.append(f"{late['late_share']:.1%} of the sends were more than {1000 * late['late_s']:g} ms late")
+        told += late_words(about["lateness"])
     except (OSError, ValueError, KeyError, TypeError):  # tables alone are enough to be compared
         return []
     return [f"{role}: {words}" for words in told]

@@ -154,6 +154,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+        self._size = 0
         _claim(self._file)
         self._write({"schema": SCHEMA, **manifest})
         os.fsync(self._file)
@@ -172,9 +173,15 @@ class Journal:
         self._write({"kind": _NAMES[type(event)], **asdict(event)})
 
     def _write(self, line: Mapping[str, Any]) -> None:
+        """Append a line, or nothing: half a line would make one with the next. OSError names the journal."""
         left = (json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n").encode()
-        while left:
-            left = left[os.write(self._file, left) :]
+        try:
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self._size = os.fstat(self._file).st_size
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from calibration.meters.protocol import Meter
-from calibration.runtimes.async_endpoint import AsyncEndpoint
+from calibration.runtimes.async_endpoint import AsyncEndpoint, many_connections
 from calibration.session.watching import stolen_of
 from scenarios.files.gateway import rules_of
 from scenarios.files.loading import Scenario, load
@@ -128,7 +128,7 @@ def prepare(
 
 def perform(plan: Plan, watch: Callable[[int, Counts], None]) -> bool:
     """Play every replication into the journal; False when it was interrupted (Ctrl-C), which keeps what ended."""
-    with Journal(journal_of(plan.out), plan.manifest) as journal:
+    with many_connections(), Journal(journal_of(plan.out), plan.manifest) as journal:
         for replication in range(len(plan.loads)):
             if not asyncio.run(_until_interrupted(_played(plan, replication, journal, watch))):
                 return False

@@ -54,14 +54,22 @@ def of_replication(events: Events, replication: int, **known: Any) -> Recorded:
     """Return one replication of a journal. One that was killed ends with the last thing that is known of it."""
     sent = [event for event in events.sent if event.replication == replication]
     ended = [event for event in events.ended if event.replication == replication]
-    last_s = max([event.sent_s for event in sent] + [event.ended_s for event in ended], default=0.0)
+    given_up = [event for event in events.given_up if event.replication == replication]
+    unanswered = [event for event in events.unanswered if event.replication == replication]
+    known_s = (
+        [e.sent_s for e in sent]
+        + [e.ended_s for e in ended]
+        + [e.at_s for e in given_up]
+        + [e.at_s for e in unanswered]
+    )
+    last_s = max(known_s, default=0.0)
     stops = [event for event in events.stopped if event.replication == replication]
     return Recorded(
         replication=replication,
         sent=sent,
         ended=ended,
-        given_up=[event for event in events.given_up if event.replication == replication],
-        unanswered=[event for event in events.unanswered if event.replication == replication],
+        given_up=given_up,
+        unanswered=unanswered,
         metered={event.device: event for event in events.metered if event.replication == replication},
         stopped=stops[-1]
         if stops

@@ -19,10 +19,11 @@ from scenarios.recording.tabulating import sends, tables_of
 from scenarios.running import JOURNAL, write_result
 from scenarios.runs.folder import whole_folder
 from scenarios.runs.result import Result
+from scenarios.story.late import late_words
 from scenarios.story.stolen import stolen_words
+from scenarios.verdicts.estimate import look_level
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
-from scenarios.verdicts.verdict import look_level
 from scenarios.verdicts.warmup import warmup_s
 from twin.records.tables import joined
 
@@ -124,12 +125,7 @@ def _energy_gap(recording: Recording) -> str:
 
 def _story(recording: Recording, result: Result, sent: pd.DataFrame, out: Path) -> dict[str, Any]:
     """Return what the report says of a recording in place of what it says of a simulation."""
-    late, warnings = lateness(sent), []
-    if late["flagged"]:
-        warnings.append(
-            f"{late['late_share']:.1%} of the sends were more than {1000 * LATE_S:g} ms late, the latest by "
-            f"{late['max_s']:.3g} s: the load was not the scenario's."
-        )
+    warnings = [f"{words}." for words in late_words(lateness(sent))]
     warnings += [f"{words}." for words in _slots_apart(recording)]
     warnings += [f"{words}: times are longer than its own." for words in stolen_words(steal_share(recording))]
     if recording.assembly.file.budgets.energy_j_per_request is not None and result.evidence.energy_gap:

@@ -1,0 +1,109 @@
+"""Laws of recordings that end otherwise than planned: no disk, no files, nothing known but what the journal says."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from record_sample import write_sample
+from test_record import ROOT, check_laws, moe2
+from testbed_server import testbed_server
+
+from scenarios.recording.journal import Journal, Stopped, read_journal
+from twin.records.tables import SCHEMAS
+
+
+def added(journal, event):
+    """Add an event; False where the disk is full, which the error says of the journal."""
+    try:
+        journal.add(event)
+    except OSError as error:
+        return error.filename != str(journal.path)
+    return True
+
+
+@settings(max_examples=30)
+@given(room=st.integers(0, 400))
+def test_a_line_of_the_journal_is_whole_or_not_there(tmp_path_factory, room):
+    """However much the disk takes of a line, those before and after stand: half a line would be one with the next."""
+    path, real = tmp_path_factory.mktemp("full") / "out.journal.jsonl", os.write
+    left = [room]
+
+    def write(file, content):
+        n = real(file, content[: left[0]])
+        left[0] -= n
+        if not n:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return n
+
+    ends = [Stopped(replication=n, at_s=float(n), whole=True) for n in range(5)]
+    with Journal(path, {}) as journal, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("scenarios.recording.journal.os.write", write)
+        written = [end for end in ends[:-1] if added(journal, end)]
+        left[0] = 1000
+        journal.add(ends[-1])
+    assert read_journal(path).stopped == [*written, ends[-1]]
+
+
+def limited(**limits):
+    """Return what sets limits of a process before its program begins."""
+    import resource
+
+    def set_limits():
+        for kind, most in limits.items():
+            number = getattr(resource, f"RLIMIT_{kind.upper()}")
+            resource.setrlimit(number, (most, resource.getrlimit(number)[1]))
+
+    return set_limits
+
+
+def recorded_by_a_process(scenario, endpoints, out, **limits):
+    program = Path(sys.executable).with_name("moe2")
+    command = [program, "record", scenario, "--endpoints", endpoints, "--out", out]
+    return subprocess.run(
+        [*map(str, command), "--no-report"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=limited(**limits),
+        check=False,
+    )
+
+
+def test_a_full_disk_ends_a_recording_in_one_line(tmp_path):
+    """Exit 2 and one line with the way out; what ended before is written by --resume, and every request ends once."""
+    pytest.importorskip("resource", reason="this system has no such limits")
+    rows = [(0.01 * i, 8, 2, "a") for i in range(60)]
+    with testbed_server() as a:
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address})
+        found = recorded_by_a_process(scenario, endpoints, tmp_path / "out", fsize=12_000)
+    assert found.returncode == 2, found.stderr
+    line = found.stderr.splitlines()[-1]
+    assert re.search(r"out\.journal\.jsonl: .*; `moe2 record --resume` writes what ended before", line)
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "out").exists()
+    resumed = moe2("record", "--resume", "--out", tmp_path / "out", "--no-report")
+    assert resumed.exit_code == 0, resumed.output
+    tables = {name: pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
+    check_laws(tables)
+    assert 0 < (tables["requests"]["status"] == "served").sum() < 60
+
+
+def test_more_connections_than_files_unless_asked(tmp_path):
+    """150 requests under way at once are served by a client that may open 64 files unless it asks for more."""
+    resource = pytest.importorskip("resource", reason="this system has no such limits")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 400:
+        pytest.skip("this system allows too few files")
+    n = 150
+    rows = [(0.002 * i, 8, 2, "a") for i in range(n)]
+    with testbed_server(holds=n + 1) as a:
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address})
+        found = recorded_by_a_process(scenario, endpoints, tmp_path / "out", nofile=64)
+    assert f"requests: {n} served" in found.stdout, found.stdout + found.stderr
