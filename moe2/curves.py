@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from moe2.answers import Answers
 from moe2.baselines import average_of_all, majority_vote, random_experts
-from moe2.fusion import fuse, softmax
+from moe2.fusion import fuse
 from moe2.gate import Gate
 from moe2.learned import CHEAPEST, category_rates, confidence_vote, neighbours, regression
 from moe2.router import PooledAnswers, Router
-from moe2.trust import trusted
 
 Floats = NDArray[np.float64]
 MAX_EXPERTS = 10
@@ -60,11 +59,11 @@ class Costs:
 
 def methods_of(answers: Answers, gate: Gate, models: Sequence[str], *, most: int) -> list[Method]:
     """Return the gate and the baselines as rankings and weights over the whole table."""
-    logits = gate.logits_of(answers.embedding, models).astype(float)
+    logits, votes = gate.logits_and_votes(answers.embedding, models, PooledAnswers.of(answers, models).choice)
     rates = category_rates(answers, answers, models)
     N = len(models)
     found = [
-        Method(name="gate", rank=logits, weight=_votes(gate, answers, models, softmax(logits)), most=most),
+        Method(name="gate", rank=logits.astype(float), weight=votes, most=most),
         Method(name="best of its category", rank=rates, weight=np.ones_like(rates), most=1),
         Method(name="single expert", rank=np.zeros_like(rates), weight=np.ones_like(rates), most=1, all_of_subset=True),
         Method(
@@ -157,12 +156,6 @@ def right(
     choice = np.take_along_axis(pooled.choice[here], order, axis=1)
     weight = np.take_along_axis(method.weight[here], order, axis=1)
     return np.equal(fuse(choice, weight, pooled.n_options[rows]), pooled.gold[rows])
-
-
-def _votes(gate: Gate, answers: Answers, models: Sequence[str], weight: Floats) -> Floats:
-    """Return (n, E) the weights times the trust in the options that the experts name."""
-    experts = np.broadcast_to(np.arange(len(models), dtype=np.intp), weight.shape)
-    return trusted(weight, gate.trust_of(models), experts, PooledAnswers.of(answers, models).choice)
 
 
 def _weights(router: Router, n_experts: int) -> Floats:

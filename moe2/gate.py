@@ -15,8 +15,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from moe2.answers import Answers, find_model
+from moe2.votes import odds_votes
 
-SCHEMA = 3
+SCHEMA = 4
 BLOCK = 512  # prompts per matrix product: their hidden layer stays in a core's cache
 
 
@@ -33,7 +34,7 @@ class Gate:
     hidden_bias: NDArray[np.float32]  # (H,) b1
     output_weight: NDArray[np.float32]  # (H, N) W2
     output_bias: NDArray[np.float32]  # (N,) b2
-    trust: NDArray[np.float32]  # (N, options) of an answer by the option it names; see moe2.trust
+    option_ratio: NDArray[np.float32]  # (N, options) what naming an option does to the odds; see moe2.votes
     temperature: float  # chosen on validation
     smoothing: float  # of the experts' answers, chosen on validation
     k: int  # experts per request, chosen on validation
@@ -47,10 +48,10 @@ class Gate:
             raise ValueError(
                 f"gate: layers {self.projection.shape}, {rank, hidden}, {shapes} do not fit each other and {N} models"
             )
-        if self.trust.ndim != 2 or len(self.trust) != len(self.models) or not np.all(self.trust >= 0):
+        ratio = self.option_ratio
+        if ratio.ndim != 2 or len(ratio) != N or not np.all((ratio > 0) & np.isfinite(ratio)):
             raise ValueError(
-                f"gate: trust is {self.trust.shape}, must have a row per model and be at least 0; models: "
-                f"{len(self.models)}"
+                f"gate: option_ratio is {ratio.shape}, must have a row per model ({N}), finite and above 0"
             )
         if not self.temperature > 0 or not 0 < self.smoothing <= 1 or self.k < 1:
             raise ValueError(
@@ -81,7 +82,7 @@ class Gate:
         return odds
 
     def logits(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return h(x), (n, N): softmax over the experts asked gives their weights."""
+        """Return h(x), (n, N): softmax over the experts asked gives their weights in the mixture."""
         logits = self.log_odds(embedding)
         logits /= np.float32(self.temperature)
         return logits
@@ -90,9 +91,16 @@ class Gate:
         """Return h(x) with a column for each of `models`, (n, E); ValueError for a model it was not trained for."""
         return self.logits(embedding)[:, self._columns(models)]
 
-    def trust_of(self, models: Sequence[str]) -> NDArray[np.float32]:
-        """Return the trust in each of `models`, (E, options); ValueError for a model it was not trained for."""
-        return self.trust[self._columns(models)]
+    def logits_and_votes(
+        self, embedding: NDArray[np.float32], models: Sequence[str], choice: NDArray[np.int8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return h(x) of each of `models`, and what each counts for the option it names, (n, E) both.
+
+        No temperature plays a part in the votes, see moe2.votes.
+        """
+        columns = self._columns(models)
+        log_odds = self.log_odds(embedding)[:, columns]
+        return log_odds / np.float32(self.temperature), odds_votes(log_odds, self.option_ratio[columns], choice)
 
     def _columns(self, models: Sequence[str]) -> list[int]:
         try:
@@ -118,7 +126,7 @@ class Gate:
             )
 
 
-_ARRAYS = ("projection", "hidden_weight", "hidden_bias", "output_weight", "output_bias", "trust")
+_ARRAYS = ("projection", "hidden_weight", "hidden_bias", "output_weight", "output_bias", "option_ratio")
 _FIGURES = ("models", "temperature", "smoothing", "k", "encoder", "evidence")
 
 

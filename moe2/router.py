@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from moe2.answers import Answers, find_model
 from moe2.fusion import fuse, top_k
 from moe2.gate import Gate
-from moe2.trust import trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +41,8 @@ class PooledAnswers:
 class Router:
     """Which experts each prompt of the pool is sent to, and with which weights; gate and baselines alike.
 
-    `reachable` is False for a method that needs the right answer to decide. `trust` (E, options) scales the votes by
-    the option that they name; None leaves them as they are.
+    `reachable` is False for a method that needs the right answer to decide. `votes` is what each expert counts for the
+    option it names; None: its weight.
     """
 
     name: str
@@ -51,7 +50,7 @@ class Router:
     experts: NDArray[np.intp]  # (P, k) best first, -1 where fewer than k
     weights: NDArray[np.float64]  # (P, k) rows sum to 1, 0 at -1
     reachable: bool = True
-    trust: NDArray[np.float32] | None = None  # (E, options)
+    votes: NDArray[np.float64] | None = None  # (P, E)
 
     def route(self, prompt: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the experts (n, k) of these rows of the pool, best first, -1 where fewer, and their weights."""
@@ -72,7 +71,7 @@ class Router:
         self._check_rows(prompt)
         # expert -1 reads the last column and is masked
         choice = np.where(served & (experts >= 0), self.pool.choice[prompt[:, None], experts], np.int8(-1))
-        votes = weights if self.trust is None else trusted(weights, self.trust, experts, choice)
+        votes = weights if self.votes is None else self.votes[prompt[:, None], experts]
         option = fuse(choice, votes, self.pool.n_options[prompt])
         return option, np.equal(option, self.pool.gold[prompt])
 
@@ -108,6 +107,6 @@ class GateRouter(Router):
         if not kept or not set(kept) <= set(range(len(models))):
             raise ValueError(f"subset {kept}: must name at least one of the experts 0 to {len(models) - 1}")
         pool = PooledAnswers.of(answers, models)
-        logits = gate.logits_of(answers.embedding, models)  # (P, E)
+        logits, votes = gate.logits_and_votes(answers.embedding, models, pool.choice)  # (P, E) both
         experts, weights = top_k(np.where(np.isin(np.arange(len(models)), kept), logits, -np.inf), k)
-        return cls(name=f"gate, k = {k}", pool=pool, experts=experts, weights=weights, trust=gate.trust_of(models))
+        return cls(name=f"gate, k = {k}", pool=pool, experts=experts, weights=weights, votes=votes)

@@ -18,8 +18,8 @@ from moe2.answers import Answers
 from moe2.fusion import likelihood, softmax
 from moe2.gate import Gate
 from moe2.narrowing import Arrays, narrowed
-from moe2.trust import option_trust
 from moe2.tuning import tuned
+from moe2.votes import option_ratio
 
 MIXTURE_SMOOTHING = 0.2  # of the answers in the mixture loss
 LEAST = 5  # prompts, of train and of validation, below which there is nothing to learn from or to choose on
@@ -96,16 +96,15 @@ def train_gate(
     raw = Gate(
         models=answers.models,
         **arrays,
-        trust=option_trust(answers.of(train)),
+        option_ratio=option_ratio(answers.of(train)),
         temperature=1.0,
         smoothing=0.5,
         k=1,
         encoder=answers.encoder,
         evidence=evidence,
     )
-    return replace(
-        tuned(raw, answers.of(validation)), trust=option_trust(answers.of(np.concatenate([train, validation])))
-    )
+    seen = answers.of(np.concatenate([train, validation]))
+    return replace(tuned(raw, answers.of(validation)), option_ratio=option_ratio(seen))
 
 
 def scarcity(answers: Answers) -> str | None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from moe2.answers import Answers
 from moe2.fusion import fuse, likelihood, top_k
 from moe2.gate import Gate
-from moe2.trust import trusted
+from moe2.votes import odds_votes
 
 TEMPERATURES = (0.1, 10.0)  # bounds of the search
 CERTAIN = 1e-4  # of the logarithm of the temperature
@@ -25,7 +25,7 @@ def tuned(gate: Gate, validation: Answers) -> Gate:
     log_odds = gate.log_odds(validation.embedding)
     found = [(*best_temperature(validation, log_odds, smoothing), smoothing) for smoothing in SMOOTHINGS]
     _, temperature, smoothing = max(found)
-    right = _right_by_k(validation, log_odds / temperature, gate.trust).astype(np.float64)  # (n, N) for k = 1..N
+    right = _right_by_k(validation, log_odds, gate.option_ratio).astype(np.float64)  # (n, N) for k = 1..N
     best = right[:, [int(np.argmax(right.mean(axis=0)))]]
     shortfall = best - right
     error = shortfall.std(axis=0) / np.sqrt(len(right))
@@ -61,11 +61,15 @@ def fused_log_likelihood(validation: Answers, logits: NDArray[np.floating], smoo
     return float(np.log(mixed).mean())
 
 
-def _right_by_k(validation: Answers, logits: NDArray[np.float32], trust: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _right_by_k(
+    validation: Answers, log_odds: NDArray[np.float32], option_ratio: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return (n, N) whether the vote of the k best is right, for k = 1..N."""
+    votes = odds_votes(log_odds, option_ratio, validation.choice)
     columns = []
     for k in range(1, len(validation.models) + 1):
-        experts, weights = top_k(logits, k)
+        experts, _ = top_k(log_odds, k)
         choice = np.take_along_axis(validation.choice, experts, axis=1)
-        option = fuse(choice, trusted(weights, trust, experts, choice), validation.n_options)
+        option = fuse(choice, np.take_along_axis(votes, experts, axis=1), validation.n_options)
         columns.append(option == validation.gold)
     return np.stack(columns, axis=1)

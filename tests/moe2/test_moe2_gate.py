@@ -27,7 +27,7 @@ def small_gate(**changes):
         hidden_bias=random.normal(size=4).astype(np.float32),
         output_weight=random.normal(size=(4, 3)).astype(np.float32),
         output_bias=random.normal(size=3).astype(np.float32),
-        trust=random.uniform(0.5, 1.5, (3, 4)).astype(np.float32),
+        option_ratio=random.uniform(0.5, 1.5, (3, 4)).astype(np.float32),
         temperature=0.5,
         smoothing=0.3,
         k=2,
@@ -225,7 +225,17 @@ def test_unreadable_checkpoints_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"g\.safetensors: not a readable gate"):
         read_gate(path)
     save_file({"x": np.zeros(2)}, path)
-    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is None, must be 3"):
+    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is None, must be 4"):
+        read_gate(path)
+
+
+def test_a_checkpoint_of_an_older_schema_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    """Its votes were counted otherwise; the message says what to do."""
+    path = tmp_path / "g.safetensors"
+    monkeypatch.setattr("moe2.gate.SCHEMA", 3)
+    write_gate(small_gate(), path)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"g\.safetensors: gate schema is 3, must be 4; train one with: moe2 train"):
         read_gate(path)
 
 
