@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from scenarios.story.answer import Answer
 from scenarios.story.numbers import MINUS, percent
+from scenarios.verdicts.estimate import estimate_share
 from scenarios.verdicts.judging import per_replication
-from scenarios.verdicts.verdict import Verdict, estimate, reason
+from scenarios.verdicts.verdict import Verdict, reason
 from twin.records.metrics import request_metrics
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _accuracy(found: Plan) -> dict[str, float | None] | None:
     if found.result is None:
         return None
     each = per_replication(found.result.evidence.requests(), lambda rows: request_metrics(rows).get("accuracy"))
-    whole = estimate(each, random=found.result.evidence.random)
+    whole = estimate_share(each, random=found.result.evidence.random)
     return {"value": whole.value, "low": whole.low, "high": whole.high}
 
 

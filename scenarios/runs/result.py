@@ -15,9 +15,10 @@ from scenarios.files.loading import Scenario
 from scenarios.files.schema import Budgets
 from scenarios.runs.performing import MAX_PROCESSES, replicate
 from scenarios.runs.replicating import AnyLoad, Assembly, assemble, draw
+from scenarios.verdicts.estimate import look_level
 from scenarios.verdicts.judging import Evidence, judge_budgets, n_budgets
 from scenarios.verdicts.stability import growing_backlogs
-from scenarios.verdicts.verdict import Verdict, look_level, overall, verdict_table
+from scenarios.verdicts.verdict import Verdict, overall, verdict_table
 from scenarios.verdicts.warmup import warmup_s
 from twin.records.tables import Tables, joined
 

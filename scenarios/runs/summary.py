@@ -13,8 +13,9 @@ import pandas as pd
 from calibration.versions import profile_sha256, version_of
 from scenarios.runs.replicating import Assembly
 from scenarios.runs.result import Result
+from scenarios.verdicts.estimate import estimate, estimate_metric
 from scenarios.verdicts.judging import energies_j, per_replication
-from scenarios.verdicts.verdict import estimate, overall
+from scenarios.verdicts.verdict import overall
 from twin.radio.tables import by_site, radio_metrics
 from twin.records.metrics import by_device, category_metrics, leg_energy_per_request_j, replications, request_metrics
 from twin.records.tables import Tables
@@ -62,7 +63,7 @@ def summarise(result: Result) -> dict[str, Any]:
 def _estimates(rows: Sequence[Mapping[str, float]], random: bool) -> dict[str, Any]:
     """Return each metric's mean over the replications, a row each, with its interval."""
     names = rows[0] if rows else {}
-    return {name: asdict(estimate([row[name] for row in rows], random=random)) for name in names}
+    return {name: estimate_metric(name, [row[name] for row in rows], random=random).figures() for name in names}
 
 
 def _counts(words: pd.Series[Any]) -> dict[str, int]:
@@ -73,8 +74,8 @@ def _counts(words: pd.Series[Any]) -> dict[str, int]:
 def _energy(tables: Tables, random: bool) -> dict[str, Any]:
     legs = per_replication(tables.requests, leg_energy_per_request_j)
     return {
-        "per_request_j": asdict(estimate(energies_j(tables), random=random)),
-        "per_request_legs_only_j": asdict(estimate(legs, random=random)),
+        "per_request_j": estimate(energies_j(tables), random=random).figures(),
+        "per_request_legs_only_j": estimate(legs, random=random).figures(),
     }
 
 

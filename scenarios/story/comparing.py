@@ -14,9 +14,9 @@ from scenarios.runs.result import Result
 from scenarios.story.reading import told_of
 from scenarios.story.story import Story
 from scenarios.story.telling import tell
+from scenarios.verdicts.estimate import Estimate, estimate_metric
 from scenarios.verdicts.judging import energies_j
 from scenarios.verdicts.pairing import paired
-from scenarios.verdicts.verdict import Estimate, estimate
 from twin.records.metrics import request_metrics
 
 __all__ = ["Comparison", "compare"]
@@ -57,9 +57,9 @@ def compare(results: Mapping[str, Result], folders: Mapping[str, Path]) -> Compa
     first, *others = results
     values = {name: _values(result) for name, result in results.items()}
     metrics = [
-        {"run": name, "metric": metric, **_figures(estimate(found, random=results[name].evidence.random))}
-        for name, of_run in values.items()
-        for metric, found in of_run.items()
+        {"run": name, "metric": metric, **_figures(estimate_metric(metric, of_each, random=result.evidence.random))}
+        for name, result in results.items()
+        for metric, of_each in values[name].items()
     ]
     differences = [
         {

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from scenarios.sweeps.point import ALL, value_of
 from scenarios.sweeps.sweeping import Point, Sweep
+from scenarios.verdicts.estimate import Estimate, estimate_metric
 from scenarios.verdicts.pairing import paired
-from scenarios.verdicts.verdict import Estimate, estimate, reason
+from scenarios.verdicts.verdict import reason
 
 __all__ = ["tabulate_sweep", "written"]
 
@@ -85,7 +86,7 @@ def _metric_rows(mark: dict[str, Any], result: Result, base: Result) -> Iterator
     if not values:
         yield {**head, "category": None, "metric": None, "n": 0, **dict.fromkeys(_NUMBERS)}
     for (category, metric), mine in values.items():
-        found = estimate(mine, random=result["random"])
+        found = estimate_metric(metric, mine, random=result["random"])
         change = paired(mine, of_base.get((category, metric), []), random=result["random"] or base["random"])
         yield {
             **head,
@@ -142,7 +143,7 @@ def _headline(point: Point, result: Result) -> dict[str, Any]:
         "delay_statistic": statistic,
     }
     for name, key in metrics.items():
-        found = estimate(values.get(key, []), random=result["random"])
+        found = estimate_metric(key[1], values.get(key, []), random=result["random"])
         row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return row | _tightest("delay", result, "delay_s") | _tightest("energy", result, "energy_j")
 

@@ -10,8 +10,9 @@ import pandas as pd
 
 from scenarios.files.plant import energy_gap
 from scenarios.files.schema import Budgets
+from scenarios.verdicts.estimate import Estimate, estimate
 from scenarios.verdicts.stability import unstable_share
-from scenarios.verdicts.verdict import Estimate, Verdict, estimate, judge
+from scenarios.verdicts.verdict import Verdict, judge
 from twin.records.metrics import (
     after_warmup,
     delay_percentile_s,
@@ -113,7 +114,8 @@ def _if_stable(verdict: Verdict, statistic: str, group: pd.DataFrame, evidence: 
         return verdict
     names = ", ".join(f"{name} ({100 * growth:.0f} % of its load)" for name, growth in evidence.unstable.items())
     note = f"unstable: a backlog grows as long as load comes, at {names}"
-    return replace(verdict, status="violated", estimate=None, low=None, high=None, chance=None, inputs=None, note=note)
+    bare = replace(verdict, estimate=None, low=None, high=None, chance=None, inputs=None)
+    return replace(bare, status="violated", needs_replications=False, note=note)
 
 
 def _words(label: str, budgets: Budgets) -> str:
@@ -134,7 +136,7 @@ def _with_share(verdict: Verdict, budgets: Budgets, group: pd.DataFrame) -> Verd
     if share >= budgets.served_share:
         return verdict
     note = f"{share:.1%} of the requests were served, {budgets.served_share:.1%} must be"
-    return replace(verdict, status="violated", note=note)
+    return replace(verdict, status="violated", needs_replications=False, note=note)
 
 
 def _energy(budget: float, evidence: Evidence) -> Verdict:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from scenarios.verdicts.verdict import LEVEL, Estimate
+from scenarios.verdicts.estimate import LEVEL, Estimate
 
 __all__ = ["paired"]
 

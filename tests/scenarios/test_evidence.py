@@ -13,8 +13,9 @@ from calibration.profile import bundled_profiles, read_profile
 from scenarios.files.loading import load
 from scenarios.runs.replicating import assemble
 from scenarios.runs.result import look_sizes
+from scenarios.verdicts.estimate import estimate, look_level
 from scenarios.verdicts.stability import growing_backlogs, unstable_share
-from scenarios.verdicts.verdict import estimate, judge, look_level
+from scenarios.verdicts.verdict import judge
 from scenarios.verdicts.warmup import mser, warmup_s
 
 DURATION_S = 3000.0

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 PERCENTILES = (50, 95, 99)
 MEASURED = ("arrived_s", "finished_s", "correct", "status")
 """Columns of a requests table that `request_metrics` reads."""
+SHARES = ("served_share", "accuracy", "busiest_utilisation")
+"""Metrics that are shares of one."""
 
 
 def replications(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
