@@ -2,7 +2,8 @@
 
 An expert's answer distribution is its chosen option, smoothed: p_n(y|x) = (1 - smoothing) [y = choice] +
 smoothing / options; an expert that gave no answer is uniform. With one smoothing for all experts the mixture
-sum_n w_n p_n(y|x) has the same best option as the weighted vote, and an expert without an answer has no vote.
+sum_n w_n p_n(y|x) has the same best option as the weighted vote, and an expert without an answer has no vote. The
+gate's router gives each vote the odds that the answer is right (moe2.votes) in place of its weight in the mixture.
 """
 
 import numpy as np

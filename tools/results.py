@@ -173,7 +173,7 @@ def bar(accuracies: pd.DataFrame) -> Iterable[str]:
     yield markdown_table(
         ["over", "bar", *(r["method"] for r in asked)],
         [
-            [words, f"{least:+.0%}", *(f"{ratio(r, name)}: {met(r, name, least)}" for r in asked)]
+            [words, f"{100 * least:+g} %", *(f"{ratio(r, name)}: {met(r, name, least)}" for r in asked)]
             for name, (words, least) in BARS.items()
         ],
     )
