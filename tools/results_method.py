@@ -71,7 +71,10 @@ def trainings(answers: Answers) -> Iterable[str]:
     for loss, words in LOSSES.items():
         accuracy = train_gate(answers, recipe=Recipe(loss=loss)).evidence["validation_accuracy_by_k"]
         rows.append([words, *(f"{100 * a:.1f} %" for a in accuracy[:5])])
-    yield "Accuracy on validation, by experts asked; trained on train, temperature chosen on validation for each:"
+    yield (
+        "Accuracy on validation, by experts asked; trained on train. A vote takes a gate's outputs for log-odds, which "
+        "those of the mixture losses are not:"
+    )
     yield markdown_table(["loss", "k = 1", "k = 2", "k = 3", "k = 4", "k = 5"], rows)
 
 
