@@ -35,19 +35,24 @@ def compare(
 ) -> None:
     """Compare a measured run with a simulated one, request by request and in distribution.
 
+    A file of tolerances has a table for ttft, tpot, leg, e2e or energy with mean, p50, p95, p99, ks, wasserstein or
+    per_request, one for throughput with requests_per_s or output_tokens_per_s, and counts; also by_expert.ttft and
+    by_load.e2e. Limits are shares: mean = 0.05 is 5 %.
+
     Exit status: 0 within every tolerance, 1 one is exceeded, 2 bad input, 3 one cannot be judged (a side has no meter).
 
     Example: moe2 compare runs/recorded runs/twin --tolerances tolerances.toml --out runs/compared
     """
     from scenarios.comparing.comparison import check_out, write_comparison
     from scenarios.comparing.comparison import compare as compared
-    from scenarios.comparing.sides import disturbances, read_side
+    from scenarios.comparing.sides import check_order, disturbances, read_side
     from scenarios.comparing.tolerances import EXACT_COUNTS, read_tolerances
 
     with bad_input():
         limits = (EXACT_COUNTS,) if tolerances is None else read_tolerances(tolerances)
         if out is not None:
             check_out(out)
+        check_order(real, twin)
         notes = [*disturbances(real, "REAL"), *disturbances(twin, "TWIN")]
         found = compared(read_side(real, "REAL"), read_side(twin, "TWIN"), limits, notes=notes)
         written = [] if out is None else write_comparison(found, out, real=str(real), twin=str(twin))

@@ -23,7 +23,7 @@ _PARTS = (
     ("by_load", "others there", ("leg", "e2e")),
 )
 _WIDTHS = {"n": 5, "measured": 9, "KS": 5}
-_WORDS = {"leg": "server", "counts": "requests", "leg_counts": "legs", "energy_total": "energy, whole run"}
+_WORDS = {"counts": "requests", "leg_counts": "legs", "energy_total": "energy, whole run"}
 
 
 def print_differences(table: pd.DataFrame) -> None:
@@ -31,7 +31,7 @@ def print_differences(table: pd.DataFrame) -> None:
     console = Console(highlight=False)
     console.print("simulated / measured - 1, of the requests that are on both sides")
     for scope, title, quantities in _PARTS:
-        rows = table[(table["scope"] == scope) & table["quantity"].isin(quantities)]
+        rows = table[(table["scope"] == scope) & table["quantity"].isin(quantities) & (table["n"] > 0)]
         if not rows.empty:
             console.print(_spread(rows, title))
     for line in _lines(table):
@@ -63,7 +63,8 @@ def _spread(rows: pd.DataFrame, title: str) -> Table:
 
 
 def _lines(table: pd.DataFrame) -> Iterator[str]:
-    for row in table[table["quantity"].isin(OF_RUNS)].to_dict("records"):
+    known = table["real"].notna() | table["twin"].notna()
+    for row in table[table["quantity"].isin(OF_RUNS) & known].to_dict("records"):
         unit = (
             "tokens/s"
             if row["statistic"] == "output_tokens_per_s"

@@ -14,10 +14,12 @@ from scenarios.story.late import late_words
 from scenarios.story.stolen import stolen_words
 from twin.records.tables import SCHEMAS, Tables, read_tables
 
-__all__ = ["Pairs", "disturbances", "pair", "read_side", "read_table"]
+__all__ = ["Pairs", "check_order", "disturbances", "pair", "read_side", "read_table"]
 
 _OF_REQUEST = ["replication", "request_id"]
 _OF_LEG = [*_OF_REQUEST, "expert"]
+_MEASURED = ("recorded", "imported")  # engines of a summary that simulated nothing
+_ALIKE_S = 0.001  # instants of one request are no farther apart on two sides, whatever its file rounds to
 _LEVELS = np.array([1, 2, 4, 8, 16])
 _LEVEL_NAMES = np.array(["0", "1", "2-3", "4-7", "8-15", "16+"], dtype=object)
 
@@ -62,6 +64,26 @@ def read_table(folder: Path, name: str, role: str) -> pd.DataFrame:
     return found
 
 
+def check_order(real: Path, twin: Path) -> None:
+    """Raise ValueError where summaries say that the first run was simulated and the second measured.
+
+    Errors are relative to the first. Two runs of one kind, or one that does not tell, are compared in any order.
+    """
+    if _engine(twin) in _MEASURED and _engine(real) not in {*_MEASURED, None}:
+        raise ValueError(
+            f"REAL {real} was simulated and TWIN {twin} was measured: the measured run comes first, "
+            f"`moe2 compare {twin} {real}`"
+        )
+
+
+def _engine(folder: Path) -> str | None:
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["engine"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def disturbances(folder: Path, role: str) -> list[str]:
     """Return what the summary in a folder says of how it was recorded, where that is in its times; nothing of a run."""
     try:
@@ -78,7 +100,8 @@ def disturbances(folder: Path, role: str) -> list[str]:
 def pair(real: Tables, twin: Tables) -> Pairs:
     """Return the rows of both sides matched by replication and request id, legs also by expert.
 
-    Of a leg that was tried more than once the last attempt counts. Raises ValueError when nothing matches.
+    Of a leg that was tried more than once the last attempt counts. Raises ValueError when nothing matches, and when
+    most of what has the same id came at other instants: those are other requests, whatever they are called.
     """
     notes: list[str] = []
     real, twin = _same_replications(real, twin, notes)
@@ -89,12 +112,31 @@ def pair(real: Tables, twin: Tables) -> Pairs:
             f"no request of one side is on the other: request ids of the first begin {_first_ids(real)}, of the second "
             f"{_first_ids(twin)}; compare runs of the same requests (`moe2 run --trace` replays a recorded run)"
         )
+    _check_same_requests(requests, notes)
     legs = _merged(_last_attempts(real.legs), _last_attempts(twin.legs), _OF_LEG, "legs", notes)
     legs["level"] = level_names(_others_at_expert(legs))
     met = legs.assign(met=_others_at_expert(legs)).groupby(_OF_REQUEST)["met"].max()
     of_request = met.reindex(pd.MultiIndex.from_frame(requests[_OF_REQUEST])).to_numpy(dtype=np.float64)
     requests["level"] = level_names(of_request)
     return Pairs(real=real, twin=twin, requests=requests, legs=legs, notes=tuple(notes))
+
+
+def _check_same_requests(requests: pd.DataFrame, notes: list[str]) -> None:
+    """Raise ValueError where most arrive at other instants on one clock for all of a replication; note a few."""
+    apart_s = requests["arrived_s_real"] - requests["arrived_s_twin"]
+    other = (apart_s - apart_s.groupby(requests["replication"]).transform("median")).abs() > _ALIKE_S
+    if not other.any():
+        return
+    told = f"{int(other.sum())} of {len(other)} requests arrive at other instants on the two sides"
+    if other.mean() <= 0.5:
+        notes.append(told)
+        return
+    first = requests[other].iloc[0]
+    raise ValueError(
+        f"{told} (request {first['request_id']} at {first['arrived_s_real']:.4g} s and "
+        f"{first['arrived_s_twin']:.4g} s): they are others by the same ids; compare runs of one scenario, seed and "
+        "speed (`moe2 run --trace` replays a recorded run)"
+    )
 
 
 def level_names(others: NDArray[np.float64]) -> NDArray[np.object_]:

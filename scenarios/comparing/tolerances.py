@@ -100,9 +100,13 @@ def _of_scope(path: Path, scope: str, data: Mapping[str, Any], allowed: Sequence
 
 
 def _limit(path: Path, name: str, found: Any) -> float:
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not (isfinite(found) and found >= 0):
-        of = "2: two of them" if name in COUNTS else "0.05: 5 %"
-        raise ValueError(f"{path}: key {name} = {found!r}: should be a number of at least 0 ({of})")
+    counts = name in COUNTS
+    least = not isinstance(found, bool) and isinstance(found, (int, float)) and isfinite(found) and found >= 0
+    if not least or (counts and found != int(found)):
+        should = "a whole number of at least 0 (2: two of them)" if counts else "a number of at least 0 (0.05: 5 %)"
+        raise ValueError(f"{path}: key {name} = {found!r}: should be {should}")
+    if not counts and found > 1:
+        raise ValueError(f"{path}: key {name} = {found!r}: is {found:.0%}, at most 1 has a use; 0.05 is 5 %")
     return float(found)
 
 

@@ -10,9 +10,11 @@ import seaborn as sns
 from matplotlib.ticker import PercentFormatter
 
 from scenarios.figures.style import BLUE, INK, ORANGE, SKY, Figure, house_style, legend_below, new_canvas, save
+from scenarios.story.numbers import count
 
 __all__ = ["draw_comparison"]
 
+_MOST_POINTS = 2000
 _TITLES = {"ttft": "Time to the first token", "leg": "Time at the server", "e2e": "Time to the whole answer"}
 
 
@@ -53,8 +55,17 @@ def _errors(quantity: str, rows: pd.DataFrame, folder: Path) -> Figure:
     unit = rows["unit"].iloc[0]
     known = rows[rows["real"] > 0]
     errors = known["twin"] / known["real"] - 1.0
+    shown = slice(None, None, -(-len(known) // _MOST_POINTS) or 1)  # in even steps: every one is a mark of the page
     sns.scatterplot(
-        x=known["real"], y=errors, ax=axes, color=SKY, s=14, linewidth=0, alpha=0.7, label="one request", legend=False
+        x=known["real"].iloc[shown],
+        y=errors.iloc[shown],
+        ax=axes,
+        color=SKY,
+        s=14,
+        linewidth=0,
+        alpha=0.7,
+        label="one request",
+        legend=False,
     )
     middle = float(errors.median()) if len(errors) else np.nan
     axes.axhline(0.0, color=INK, linewidth=1.0, label="no error")
@@ -63,10 +74,12 @@ def _errors(quantity: str, rows: pd.DataFrame, folder: Path) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title(f"{_TITLES[quantity]}: error of each request")
     legend_below(canvas, axes, columns=3)
+    n, n_shown = len(known), len(errors.iloc[shown])
+    some = f" {count(n_shown)} of {count(n)} are drawn, in even steps of their arrival." if n_shown < n else ""
     return save(
         canvas,
         folder,
         f"{quantity}_errors",
-        alt=f"Scatter of the relative errors of {len(known)} requests; the median is {middle:+.1%}.",
-        caption="Each point is a request; above zero the simulation is slower than the measurement.",
+        alt=f"Scatter of the relative errors of {n} requests; the median is {middle:+.1%}.",
+        caption=f"Each point is a request; above zero the simulation is slower than the measurement.{some}",
     )

@@ -114,7 +114,7 @@ def _spread(rows: pd.DataFrame, caption: str, keys: Sequence[str], units: Mappin
         shown.append(
             (
                 *([Cell(text=str(group), style="name")] if keys else []),
-                Cell(text=WORDS[str(name)], below=f"{mean['n']} pairs", style="prose"),
+                Cell(text=WORDS[str(name)], below=f"{mean['n']} pair{'s' * (mean['n'] != 1)}", style="prose"),
                 Cell(text=quantity(mean["real"], units[str(name)]), style="number") if known else missing(mean["note"]),
                 *(_error(at[statistic]) for statistic in _RELATIVE),
                 _distance(at["ks"], number),

@@ -16,6 +16,7 @@ from scenarios.comparing.comparison import compare
 from scenarios.comparing.resampling import interval, relative_error
 from scenarios.comparing.sides import pair
 from scenarios.comparing.tolerances import Tolerance, read_tolerances
+from scenarios.figures.comparison import draw_comparison
 from tests.scenarios.recorded_tables import tables_of
 from twin.records.tables import Tables, write_tables
 
@@ -304,6 +305,8 @@ def test_the_command_holds_within_tolerances(two, tmp_path):
         ("e2e = 0.1", "key e2e = 0.1: should be a table of mean, p50"),
         ("by_load = 3", "key by_load = 3: should be a table"),
         ("[e2e", "not TOML"),
+        ("[e2e]\nmean = 5", "key e2e.mean = 5: is 500%, at most 1 has a use; 0.05 is 5 %"),
+        ("counts = 0.05", "key counts = 0.05: should be a whole number of at least 0 (2: two of them)"),
     ],
 )
 def test_wrong_tolerances_are_told_apart(two, tmp_path, text, told):
@@ -336,6 +339,50 @@ def test_bad_folders_are_refused(two, tmp_path):
         assert found.exit_code == 2
         assert told in " ".join(found.output.split())
     assert (tmp_path / "foreign" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(("n_other", "shift_s"), [(0, 7.0), (50, 0.0), (110, 0.0)])
+def test_other_requests_of_the_same_ids_are_refused(two, n_other, shift_s):
+    """More than half at other instants: refused, with the first; fewer are a note, and another clock's zero nothing."""
+    real, twin = two
+    requests = pd.read_parquet(twin / "requests.parquet")
+    requests["arrived_s"] += shift_s + np.where(requests.index < n_other, 0.5 + requests.index / 100, 0.0)
+    requests.to_parquet(twin / "requests.parquet")
+    found = moe2("compare", real, twin)
+    told = re.search(r"(\d+) of 120 requests arrive at other instants on the two sides", " ".join(found.output.split()))
+    assert bool(told) == (n_other > 0)
+    if n_other <= 60:
+        assert found.exit_code == 0, found.output
+        assert told is None or int(told[1]) == n_other
+    else:
+        assert found.exit_code == 2
+        assert int(told[1]) >= n_other
+        assert "compare runs of one scenario, seed and speed" in found.output
+
+
+@pytest.mark.parametrize(
+    "kinds", [("compiled", "recorded"), ("simpy", "imported"), ("recorded", "compiled"), (None, "recorded")]
+)
+def test_a_simulation_is_not_what_was_measured(two, kinds):
+    """Sides that are swapped, as their summaries tell, are refused with the right order; any other order is taken."""
+    for folder, engine in zip(two, kinds, strict=True):
+        if engine is not None:
+            (folder / "summary.json").write_text(json.dumps({"engine": engine}))
+    found = moe2("compare", *two)
+    swapped = kinds[0] in {"compiled", "simpy"}
+    assert found.exit_code == (2 if swapped else 0), found.output
+    assert (f"the measured run comes first, `moe2 compare {two[1]} {two[0]}`" in found.output) == swapped
+
+
+def test_a_page_of_many_requests_stays_small(tmp_path):
+    """However many requests there are, a figure has some thousands of marks and says how many it leaves out."""
+    n = 5_001
+    pairs = pd.DataFrame({"quantity": "e2e", "unit": "s", "real": np.linspace(1, 2, n), "twin": np.linspace(1, 3, n)})
+    few, many = (draw_comparison(rows, tmp_path)[1] for rows in (pairs.iloc[:2000], pairs))
+    assert few.svg.count("<use") >= 2000
+    assert 1500 < many.svg.count("<use") < 2100
+    assert "drawn" not in few.caption
+    assert re.search(r"1.667 of 5.001 are drawn", many.caption)
 
 
 def test_exact_counts_are_implied(tmp_path):

@@ -234,7 +234,7 @@ def started(tmp_path, scenario, endpoints, n_ended):
     moe2_program = Path(sys.executable).with_name("moe2")
     command = [moe2_program, "record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out", "--no-report"]
     child = subprocess.Popen([str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    journal, end_s = journal_of(tmp_path / "out"), time.monotonic() + 60
+    journal, end_s = journal_of(tmp_path / "out"), time.monotonic() + 180
     while time.monotonic() < end_s and child.poll() is None:
         if journal.exists() and journal.read_bytes().count(b'"ended"') >= n_ended:
             return child
