@@ -24,8 +24,8 @@ def complete_profiles(incomplete: str) -> list[str]:
 
 def complete_changes(context: typer.Context, incomplete: str) -> list[str]:
     """Return the keys of the scenario in question, or of `testbed`, that begin so, each with its equals sign."""
+    from scenarios.files.keys import keys_of
     from scenarios.files.loading import load
-    from scenarios.sweeps.variations import keys_of
 
     if "=" in incomplete:
         return []

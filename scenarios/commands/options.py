@@ -28,7 +28,7 @@ Changes = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change one key, for example router.k=2. May be repeated.",
+        help="Change one key, for example router.k=2, or k=2 for short. May be repeated.",
         autocompletion=complete_changes,
     ),
 ]

@@ -18,12 +18,13 @@ from pydantic import ValidationError
 from scenarios.files.changes import applied, keys_set
 from scenarios.files.complaints import explain, near, wrong_key
 from scenarios.files.extending import extended
+from scenarios.files.keys import is_short, whole_key
 from scenarios.files.schema import ScenarioFile
 from scenarios.files.unread import why_unread
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Scenario", "bundled_scenarios", "changed", "load", "replayed", "unread"]
+__all__ = ["Scenario", "bundled_scenarios", "changed", "load", "replayed", "unread", "whole_changes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +50,13 @@ def load(scenario: str | Path | Scenario, changes: Sequence[str] = ()) -> Scenar
     """Return a scenario by path or bundled name, or one that was loaded, with `key=value` changes applied.
 
     Raises ValueError with one message that names the file or the change, the key, what was found and what is allowed;
-    also for a change that would change nothing, as no part of the scenario reads its key.
+    also for a change that would change nothing, as no part of the scenario reads its key. A short key stands for the
+    one key of the scenario that ends in it: `k` for `router.k`.
 
-    >>> load(load("testbed"), ["router.k=1"]).file == load("testbed", ["router.k=1"]).file
+    >>> load(load("testbed"), ["router.k=1"]).file == load("testbed", ["k=1"]).file
     True
     """
+    changes = whole_changes(scenario, changes)
     found = changed(scenario, changes)
     for change in changes:
         for key in keys_set(change):
@@ -73,6 +76,7 @@ def changed(scenario: str | Path | Scenario, changes: Sequence[str], *, blamed: 
         path = _find(str(scenario), Path())
         folder, given = path.parent.resolve(), _whole(path, ())
     data = copy.deepcopy(given)
+    changes = whole_changes(scenario, changes)
     for change in changes:
         try:
             applied(data, change)
@@ -85,6 +89,21 @@ def changed(scenario: str | Path | Scenario, changes: Sequence[str], *, blamed: 
         begin = (blamed or " ".join(f"--set {change}" for change in at_fault)) if at_fault else path
         raise ValueError(f"{begin}: {explain(error)}") from None
     return Scenario(file=checked, source=str(path), folder=folder)
+
+
+def whole_changes(scenario: str | Path | Scenario, changes: Sequence[str]) -> list[str]:
+    """Return the changes with every short key written whole."""
+    whole = []
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if equals and is_short(key.strip()):
+            scenario = scenario if isinstance(scenario, Scenario) else changed(scenario, ())
+            try:
+                key = whole_key(key.strip(), scenario.file)
+            except ValueError as error:
+                raise ValueError(f"--set {change}: {error}") from None
+        whole.append(f"{key}{equals}{value}")
+    return whole
 
 
 def unread(scenario: Scenario, key: str) -> str:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from calibration.whole_file import write_whole
 from scenarios.files.changes import keys_set
-from scenarios.files.loading import Scenario, changed, unread
+from scenarios.files.loading import Scenario, changed, unread, whole_changes
 from scenarios.interrupting import kept
 from scenarios.runs.folder import check_writable
 from scenarios.steps import step
@@ -107,6 +107,7 @@ def prepare_sweep(
 
     Wrong is also a key that is varied or set and that no point reads.
     """
+    changes = whole_changes(scenario, changes)
     base = changed(scenario, changes)
     read = variations_of(vary, base.file) if isinstance(vary, Mapping) else read_variations(vary, base.file)
     sweep = sweep_over(base, read, engine=engine)

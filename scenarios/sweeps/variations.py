@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from math import prod
 from typing import Any
 
-from scenarios.files.complaints import near
+from scenarios.files.keys import whole_key
 from scenarios.files.schema import ScenarioFile
 
-__all__ = ["MAX_POINTS", "Variation", "grid", "keys_of", "literal", "read_variations", "variations_of"]
+__all__ = ["MAX_POINTS", "Variation", "grid", "literal", "read_variations", "variations_of"]
 
 MAX_POINTS = 10_000
 _HOW = "write it as key=value,value or key=first..last:step, for example k=1,2,3 or load.requests_per_s=0.1..0.5:0.1"
@@ -46,7 +46,7 @@ def variations_of(vary: Mapping[str, Iterable[Any]], file: ScenarioFile) -> tupl
         texts = [literal(value) for value in values] if isinstance(values, Iterable) else []
         if isinstance(values, str) or not texts:
             raise ValueError(f"vary[{key!r}]: found {values!r}, needs a list of values, for example [1, 2, 3]")
-        found.append(Variation(key=_full_key(key, file), values=_distinct(texts, key)))
+        found.append(Variation(key=_whole(key, file), values=_distinct(texts, key)))
     return _checked(tuple(found))
 
 
@@ -104,7 +104,7 @@ def _variation(text: str, file: ScenarioFile) -> Variation:
     if not equals or not key.strip() or not values.strip():
         raise ValueError(f"--vary {text}: {_HOW}")
     expanded = [value for part in _parts(values) for value in _expanded(part, text)]
-    return Variation(key=_full_key(key.strip(), file), values=_distinct(expanded, text))
+    return Variation(key=_whole(key.strip(), file), values=_distinct(expanded, text))
 
 
 def _parts(values: str) -> list[str]:
@@ -162,31 +162,8 @@ def _decimal(number: str, text: str) -> Decimal:
     return value
 
 
-def keys_of(file: ScenarioFile) -> list[str]:
-    """Return every key of a scenario, defaults included."""
-    return list(_keys(file.model_dump()))
-
-
-def _full_key(key: str, file: ScenarioFile) -> str:
-    """Return the whole key that a short one stands for."""
-    if "." in key or "[" in key or key in type(file).model_fields:
-        return key
-    keys = keys_of(file)
-    ends = [k for k in keys if k.rpartition(".")[2] == key]
-    if len(ends) == 1:
-        return ends[0]
-    if ends:
-        raise ValueError(f"--vary {key}: this could be {', '.join(ends[:3])}{' …' if ends[3:] else ''}; write it whole")
-    known = {k.rpartition(".")[2]: k for k in keys}
-    raise ValueError(f"--vary {key}: no key of the scenario ends in it{near(key, known)}; write it whole")
-
-
-def _keys(value: Any, path: str = "") -> Iterator[str]:
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _keys(inner, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-        for i, inner in enumerate(value):
-            yield from _keys(inner, f"{path}[{i}]")
-    else:
-        yield path
+def _whole(key: str, file: ScenarioFile) -> str:
+    try:
+        return whole_key(key, file)
+    except ValueError as error:
+        raise ValueError(f"--vary {key}: {error}") from None

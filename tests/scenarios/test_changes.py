@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenarios import run
+from scenarios.files.keys import keys_of
 from scenarios.files.loading import load, unread
 from scenarios.files.schema import ScenarioFile
 from scenarios.sweeps.sweeping import prepare_sweep
-from scenarios.sweeps.variations import keys_of
 from tests.scenarios.sweep_plant import write_small
 
 PER_USER = 'load={process="poisson", requests_per_s_per_user=0.001}'
@@ -36,6 +36,30 @@ def test_a_change_that_would_change_nothing_is_refused(changes, why):
     """The message names the change, and the key that is read in its place."""
     with pytest.raises(ValueError, match=rf"^--set .*nothing in 'testbed' reads .*{why}"):
         load("testbed", changes)
+
+
+@pytest.mark.parametrize("short", ["k=2", "lan_delay_s=0.01", "energy_j_per_request=9.0", "seed=5"])
+def test_a_short_key_stands_for_the_one_key_that_ends_in_it(short):
+    """What `--set` takes by a short name is what it takes by the whole one."""
+    key, _, value = short.partition("=")
+    whole = next(k for k in keys_of(load("testbed").file) if k.rpartition(".")[2] == key)
+    assert load("testbed", [short]).file == load("testbed", [f"{whole}={value}"]).file != load("testbed").file
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("max_batch=2", r"max_batch could be experts\[0\].max_batch, experts\[1\].max_batch"),
+        ("lan_delay=2", r"no key of the scenario is or ends in lan_delay \(did you mean 'lan_delay_s'\?\)"),
+        ("pause_s=[1.0, 2.0]", "nothing in 'testbed' reads users.pause_s"),
+    ],
+)
+def test_a_short_key_of_several_or_none_is_refused(change, why):
+    """The message says which keys it could be, or which is near; on a sweep too."""
+    with pytest.raises(ValueError, match=rf"^--set .*{why}"):
+        load("testbed", [change])
+    with pytest.raises(ValueError, match=rf"^--set .*{why}"):
+        prepare_sweep("testbed", ["router.k=1,2"], [change], engine="compiled")
 
 
 @pytest.mark.parametrize(
