@@ -132,20 +132,25 @@ def described(name: str, unit: Unit = "s") -> str:
     if name in KEYS:
         return f"{name} ({KEYS[name].format(unit)})"
     if name == "d+e":
-        return f"d+e (decode_{unit}.base and per_sequence, which lone sequences do not tell apart)"
+        return f"d+e (decode_{unit}.base + per_sequence)"  # which lone sequences do not tell apart
     if name == "everything":
         return "everything, by one factor" if unit == "s" else "all joules, by one factor"
     return f"{name} as a whole, by one factor" if unit == "s" else f"joules of {name} as a whole, by one factor"
 
 
 def session_evidence(profile: Profile, observed: Observations) -> dict[str, Any]:
-    """Return what a profile keeps of its sessions: each one's changes to the common fit, and their standard errors."""
+    """Return what a profile keeps of its sessions: each one's changes to the common fit, and their standard errors.
+
+    `names` are those of all that it ever was fitted to: held against it, they would agree with themselves.
+    """
     observed = observed.as_costed(profile)
+    earlier = profile.evidence.get(SESSIONS[observed.unit], {}).get("names", [])
     rows = rows_of(profile, observed)
     names = tellable(rows, observed)
     estimates = _estimates(names, rows)
     return {
         "n": len(estimates),
+        "names": sorted({*earlier, *map(str, np.unique(observed.session))}),
         "changes": {name: [_rounded(e.change[name]) for e in estimates] for name in names},
         "standard_errors": {name: [_rounded(e.error[name]) for e in estimates] for name in names},
     }

@@ -81,24 +81,24 @@ def _print_sync(found: Sync) -> None:
     from calibration.drift import described
 
     drift = found.drift
-    print(f"{found.old.name}: {drift.noise}")
+    print(found.sentence)
+    print(f"noise {drift.noise}")
     drifts = [drift, *([] if found.joules is None else [found.joules])]
-    for test in (test for one in drifts for test in one.tests):
+    tests = [(described(test.name, test.unit), test) for one in drifts for test in one.tests]
+    width = max((len(what) for what, _ in tests), default=0)
+    for what, test in tests:
         shown = "not tested" if isnan(test.p) else f"{test.change:+7.1%} ± {test.error:.1%}  p = {test.p:.2g}"
-        print(f"  {described(test.name, test.unit):40} {shown}")
+        print(f"  {what:{width}}  {shown}")
     for test in (test for one in drifts for test in one.found):
         print(f"drift: {test.words}")
     if found.joules is None:
-        print(f"joules: {found.untold}")
+        print(f"joules: not tested, {found.untold}")
     elif not found.joules.decided:
         print("joules: could not be tested, record more sessions or state --session-spread")
     if found.left:
         print(f"joules are left as they were: {found.left}")
-    if found.exit_status == 3:
-        print("nothing could be tested: record more sessions, or state --session-spread")
-    elif found.exit_status == 0:
-        level = sum(one.level for one in drifts)
-        print(f"no drift found at a false-alarm level of {level:g} (all hypotheses together)")
+    if found.exit_status == 0:
+        print(f"false-alarm level {sum(one.level for one in drifts):g}, all hypotheses together")
         for test, one in ((broadest(one), one) for one in drifts if one.decided):
             what, least = described(test.name, test.unit), detectable(test, one)
             print(f"{what}: a change of less than {least:.1%} would hardly have been found; more recordings tell more")

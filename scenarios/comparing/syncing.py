@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.detectable import detectable
-from calibration.drift import Drift, check_shares, described, drift_of
+from calibration.drift import SESSIONS, Drift, check_shares, described, drift_of
 from calibration.observed import Observations, joined, joules_of, of_legs, of_sessions
 from calibration.profile import Profile, file_name, write_profile
 from calibration.refitting import Errors, How, refitted
@@ -66,6 +66,21 @@ class Sync:
     left: str
     errors: tuple[Errors, ...]
     new: Profile
+    n_sessions: int
+
+    @property
+    def sentence(self) -> str:
+        """Whether the profile still holds, in one sentence."""
+        drifts = [self.drift, *([] if self.joules is None else [self.joules])]
+        found = [f"{described(test.name, test.unit)}, {test.change:+.1%}" for one in drifts for test in one.found]
+        if found:
+            return f"{self.old.name} has drifted: {'; '.join(found)}."
+        if self.exit_status == 3:
+            return (
+                f"Whether {self.old.name} still holds cannot be told: record more sessions, or state --session-spread."
+            )
+        sessions = f"{self.n_sessions} new session{'s' * (self.n_sessions != 1)}"
+        return f"{self.old.name} still holds: no drift found in {sessions}."
 
     @property
     def exit_status(self) -> int:
@@ -79,6 +94,7 @@ class Sync:
         """Return it as plain JSON values."""
         return {
             "exit_status": self.exit_status,
+            "answer": self.sentence,
             "profile": {"name": self.old.name, "sha256": profile_sha256(self.old)},
             "level": self.drift.level + (0.0 if self.joules is None else self.joules.level),
             "noise": self.drift.noise,
@@ -98,6 +114,7 @@ def synchronised(profile: Profile, recorded: Recorded, *, how: How, level: float
     The level is of all hypotheses together: where joules are tested too, seconds and joules have half of it each.
     """
     check_shares(level, session_spread)
+    _check_new(profile, recorded.seconds)
     untold = recorded.why_untold(profile)
     seen = None if untold else recorded.joules
     share = level if seen is None else level / 2
@@ -109,7 +126,18 @@ def synchronised(profile: Profile, recorded: Recorded, *, how: How, level: float
     both = None if seen is None or joules is None or left else (seen, joules)
     idle_w = None if both is None else recorded.idle_w
     new, errors = refitted(profile, recorded.seconds, drift, how=how, joules=both, idle_w=idle_w)
-    return Sync(old=profile, drift=drift, joules=joules, untold=untold, left=left, errors=errors, new=new)
+    n = len(np.unique(recorded.seconds.session))
+    return Sync(old=profile, drift=drift, joules=joules, untold=untold, left=left, errors=errors, new=new, n_sessions=n)
+
+
+def _check_new(profile: Profile, observed: Observations) -> None:
+    """Raise ValueError for a session of `moe2 calibrate` that the profile was fitted to; runs have no lasting name."""
+    known = profile.evidence.get(SESSIONS["s"], {}).get("names", [])
+    if again := [name for name in np.unique(observed.session).tolist() if name.isdigit() and name in known]:
+        raise ValueError(
+            f"session {again[0]} is one that {profile.name} was fitted to: it would agree with itself; give a "
+            "recording made since"
+        )
 
 
 def observations_in(folders: Sequence[Path], expert: str | None) -> Recorded:

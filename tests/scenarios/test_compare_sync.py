@@ -114,7 +114,7 @@ def test_a_device_that_draws_a_fifth_more_is_found_by_its_joules(tmp_path, monke
     told = json.loads(moe2(*sync, "--scratch", "--json").output)
     assert [error["after"] < 0.03 < error["before"] for error in told["errors"] if error["unit"] == "j"] == [True, True]
     unmetered = moe2("sync", tmp_path / "first.json", recording(tmp_path / "plain", 100))
-    assert "joules: no joules recorded" in unmetered.output
+    assert "joules: not tested, no joules recorded" in unmetered.output
     write_profile(replace(first, energy_scope="wall"), tmp_path / "wall.json")
     assert "joules are of the wall, those recorded of board" in moe2("sync", tmp_path / "wall.json", new[0]).output
 
@@ -164,6 +164,18 @@ def test_an_undisturbed_recording_is_left_alone_and_one_session_alone_says_nothi
     assert alone.exit_code == 3
     assert "record more sessions, or state --session-spread" in alone.output
     assert moe2("sync", tmp_path / "one.json", new, "--session-spread", "0.02").exit_code == 0
+
+
+def test_a_session_is_not_held_against_what_was_fitted_to_it(bench, tmp_path):
+    """Of a profile's own sessions, and of those that a new version was refitted to, none counts as new: exit 2."""
+    new = recording(tmp_path / "new", 200, slower=1.2)
+    found = moe2("sync", bench, new, "--out", tmp_path / "profiles")
+    assert found.output.startswith("bench/m/q has drifted: everything, by one factor, +")
+    second = tmp_path / "profiles" / "bench--m--q@2.json"
+    for profile, own in ((bench, tmp_path / "old3"), (second, tmp_path / "old3"), (second, new)):
+        found = moe2("sync", profile, recording(tmp_path / "later", 201), own)
+        assert found.exit_code == 2
+        assert "it would agree with itself" in found.output
 
 
 def test_a_run_speaks_through_its_lone_legs(hand, tmp_path):  # noqa: F811
