@@ -21,7 +21,7 @@ class CrashSpec(Section):
     """A device loses everything that is on it, and is repaired."""
 
     device: str
-    at_s: Seconds
+    at_s: Seconds = Field(description="When it is lost.")
     repaired_s: PositiveSeconds | None = Field(None, description="When it starts again; never when left out.")
 
     @model_validator(mode="after")
@@ -35,7 +35,7 @@ class SlowDownSpec(Section):
     """A device whose iterations take longer for a time, at the same power."""
 
     device: str
-    at_s: Seconds
+    at_s: Seconds = Field(description="When it begins.")
     ends_s: PositiveSeconds | None = Field(None, description="When it is over; never when left out.")
     factor: float = Field(gt=0, le=1000, description="How many times as long an iteration takes.")
 
@@ -51,8 +51,8 @@ class OutageSpec(Section):
 
     link: Literal["access", "lan"] = Field(description="Users to gateway, or gateway to devices; both ways.")
     device: str | None = Field(None, description="With lan: only this device's link to it; all when left out.")
-    at_s: Seconds
-    ends_s: PositiveSeconds
+    at_s: Seconds = Field(description="When it begins.")
+    ends_s: PositiveSeconds = Field(description="When it is over.")
 
     @model_validator(mode="after")
     def _in_order(self) -> OutageSpec:
@@ -118,7 +118,7 @@ class PowerSwitchSpec(Section):
     """A device goes to another power mode, of which each of its experts has a profile."""
 
     device: str
-    at_s: Seconds
+    at_s: Seconds = Field(description="When it begins to switch.")
     mode: str = Field(description="A key of the experts' power_modes.")
     switch_s: Seconds = Field(description="Seconds without an iteration meanwhile.")
     switch_j: float = Field(ge=0, allow_inf_nan=False, description="Joules of the switch beyond idle.")

@@ -137,7 +137,7 @@ class TraceLoad(Section):
     """A public trace: its arrivals and token counts, with prompts drawn for their answers."""
 
     process: Literal["trace"]
-    format: Literal["azure", "mooncake"]
+    format: Literal["azure", "mooncake"] = Field(description="Whose form the file has.")
     path: str = Field(description="CSV file, may be gzipped, relative to the scenario's folder.")
     rate_scale: Rate = Field(1.0, description="How many times the trace's own rate.")
 
@@ -153,7 +153,9 @@ class Waiting(Drawn):
     """Users who wait for each answer, and think before they ask again."""
 
     think_s: Rate = Field(description="Seconds between an answer and the next question, mean or constant.")
-    think: Literal["exponential", "constant"] = "exponential"
+    think: Literal["exponential", "constant"] = Field(
+        "exponential", description="Drawn anew each time, or always the same."
+    )
 
     @abstractmethod
     def visits(self, *, n_users: int, duration_s: float, seed: int) -> Visits:

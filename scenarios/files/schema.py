@@ -70,11 +70,11 @@ class AddedPower(Section):
 class ExpertSpec(Section):
     """One LLM on one device."""
 
-    name: str = Field(min_length=1)
-    device: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="How tables and other keys name it, by custom model@device.")
+    device: str = Field(min_length=1, description="The machine; experts of one name share it.")
     profile: str = Field(description="A JSON file, relative to the scenario's folder, or a bundled name.")
-    max_batch: Count = 1
-    kv_capacity_tokens: Count = 16384
+    max_batch: Count = Field(1, description="Sequences that the server runs at once.")
+    kv_capacity_tokens: Count = Field(16384, description="Tokens that its KV memory holds.")
     scheduler: Literal["prefill_first", "chunked"] = Field(
         "prefill_first", description="A prompt alone, or prompts in chunks beside the running sequences."
     )
@@ -82,7 +82,7 @@ class ExpertSpec(Section):
     kv: Literal["reserve", "paged"] = Field("reserve", description="KV memory held whole from admission, or grown.")
     block_tokens: Count = Field(16, description='Tokens of a block of memory, with kv = "paged".')
     noise: bool = Field(False, description="Draw the profile's residuals for every leg.")
-    added_power: AddedPower | None = None
+    added_power: AddedPower | None = Field(None, description="What the profile's energy leaves out.")
     power_modes: dict[str, str] = Field(
         {}, description="The profile in each power mode that the device may be switched to, by the mode's name."
     )
@@ -97,11 +97,15 @@ class Budgets(Section):
     """What has to hold. A budget that is left out is not judged."""
 
     need: str = Field("", description="The service need behind the numbers, in words.")
-    energy_j_per_request: float | None = Field(None, gt=0, allow_inf_nan=False)
+    energy_j_per_request: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Joules of all devices, idle ones too, by requests served."
+    )
     delay_s: PositiveSeconds | dict[str, PositiveSeconds] | None = Field(
         None, description="One number, or a table by category in which `default` serves the others."
     )
-    delay_statistic: Literal["mean", "p50", "p95", "p99"] = "p95"
+    delay_statistic: Literal["mean", "p50", "p95", "p99"] = Field(
+        "p95", description="What of the delay is judged; to a percentile an unanswered request is infinitely late."
+    )
     served_share: Probability = Field(0.99, description="Least share served for a mean delay to hold.")
 
     def delay_by_category_s(self) -> dict[str, float]:
@@ -127,15 +131,15 @@ class Verdicts(Section):
 class ScenarioFile(Section):
     """A whole scenario."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="How results name it.")
     description: str = Field("", description="The question that the scenario asks, in one sentence.")
-    duration_s: PositiveSeconds
+    duration_s: PositiveSeconds = Field(description="Seconds in which requests arrive.")
     warmup_s: Seconds | Literal["auto"] = Field(
         0.0, description='Requests that arrive earlier are simulated but not judged; "auto" finds it (MSER-5).'
     )
     drain_cap_s: Seconds = Field(3600.0, description="Time after duration_s for what is still in the system.")
-    replications: int = Field(5, ge=1, le=MOST_REPLICATIONS)
-    seed: int = Field(0, ge=0, lt=2**63)
+    replications: int = Field(5, ge=1, le=MOST_REPLICATIONS, description="Independent runs, from which intervals come.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Of all chance: the same seed, the same tables.")
     load: Annotated[
         Poisson | Gamma | Modulated | Diurnal | ClosedLoop | Sessions | TraceLoad | RequestsFile | RecordedRun,
         Field(discriminator="process"),

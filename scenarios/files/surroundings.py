@@ -24,7 +24,7 @@ CHANNEL, RULE = Channel(), HandoverRule()
 class Users(Section):
     """The mobile users. Where they are matters where the network has access points."""
 
-    count: Count = 1
+    count: Count = Field(1, description="How many there are.")
     mobility: Literal["static", "random_waypoint", "trace"] = Field(
         "static", description="Places drawn once; straight walks between drawn places; or places from a file."
     )
