@@ -130,7 +130,7 @@ def _reweighted(ratios: Floats, tolerance: float) -> tuple[Floats, Floats, float
         misfit = ratios @ coefficients - 1.0
         scale = max(1.4826 * float(np.median(np.abs(misfit))), _LEAST_SCALE)
         previous, weights = weights, 1.0 / np.sqrt(1.0 + (misfit / scale) ** 2)  # of soft-L1: rho'(z) = 1/sqrt(1+z)
-        if np.max(np.abs(weights - previous)) < tolerance:
+        if np.max(np.abs(weights - previous)) < tolerance or scale == _LEAST_SCALE:
             break
     return coefficients, misfit, scale
 

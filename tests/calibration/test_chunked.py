@@ -1,18 +1,22 @@
 """The costs of a server that fills its iterations: the law is found, whether the server tells its own time or not."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibration.bursts import bursts_of
 from calibration.chunked import as_chunked
 from calibration.fit import decode_terms
 from calibration.recordings import Source
 from calibration.session_profile import session_profile
 from calibration.sessions import BATCHES, Sessions, lone_requests, no_batches, no_joules
 
-AROUND_S, D, B, C, E, F = 0.002, 0.004, 6e-4, 2e-7, 1e-3, 5e-6
+AROUND_S, D, B, C, E, F, G = 0.002, 0.004, 6e-4, 2e-7, 1e-3, 5e-6, 2e-5
 BUDGET = 256
 
 
@@ -45,6 +49,91 @@ def sessions_of_the_law(*, told, batched=True, n_sessions=2):
         idle_w=None,
         refused=(),
     )
+
+
+def burst_of_the_law(prompt_tokens, n_sequences, *, output_tokens=32, spread_s=0.0, repeat=0):
+    """Return requests sent side by side, played by the law; tokens of an iteration reach clients `spread_s` apart.
+
+    The first request is there before the others: its prompt begins alone.
+    """
+    done, chunks = [0] * n_sequences, [[] for _ in range(n_sequences)]
+    now_s, present = AROUND_S, 1
+    while any(len(tokens) < output_tokens for tokens in chunks):
+        decoding = [i for i, tokens in enumerate(chunks) if 0 < len(tokens) < output_tokens]
+        context = sum(prompt_tokens + len(chunks[i]) for i in decoding)
+        left, took, ends = BUDGET - len(decoding), 0.0, []
+        for i in range(present):
+            n = min(left, prompt_tokens - done[i])
+            if n > 0:
+                took += B * n + C * ((done[i] + n) ** 2 - done[i] ** 2)
+                done[i], left = done[i] + n, left - n
+                ends += [i] if done[i] == prompt_tokens else []
+        mixed_s = G * context if took else 0.0
+        now_s += D + took + E * len(decoding) + F * context + mixed_s
+        for place, i in enumerate([*decoding, *ends]):
+            chunks[i].append(now_s + place * spread_s)
+        present = n_sequences
+    table = lone_requests(
+        session="0",
+        prompt_tokens=np.full(n_sequences, prompt_tokens),
+        output_tokens=np.full(n_sequences, output_tokens),
+        ttft_s=[tokens[0] for tokens in chunks],
+        tpot_s=[(tokens[-1] - tokens[0]) / (output_tokens - 1) for tokens in chunks],
+    )
+    return table.assign(
+        cell=f"p{prompt_tokens}-c{n_sequences}",
+        repeat=repeat,
+        concurrency=n_sequences,
+        sent_s=0.0,
+        first_token_s=table["ttft_s"],
+        finished_s=[tokens[-1] for tokens in chunks],
+        chunk_s=chunks,
+    )
+
+
+def with_bursts(sessions, **how):
+    """Return the sessions with bursts of 2 and 4 prompts, short ones and some of several iterations."""
+    bursts = [burst_of_the_law(P, n, **how) for P in (32, 74, 172, 400, 700) for n in (2, 4)]
+    told = [frame.assign(server_prefill_s=np.nan) for frame in bursts]
+    lone = sessions.requests.assign(sent_s=0.0, first_token_s=0.0, finished_s=0.0, chunk_s=None)
+    return replace(sessions, requests=pd.concat([lone, *told], ignore_index=True))
+
+
+@pytest.mark.parametrize("spread_s", [0.0, 2e-4])
+def test_what_mixed_iterations_cost_more_is_found(spread_s):
+    """Prompts beside decodes that cost G more for each token of context: G is found, and the rest as without."""
+    sessions = with_bursts(sessions_of_the_law(told=True), spread_s=spread_s)
+    profile = session_profile(sessions, name="bench/m/q", quantization="q", token_budget=BUDGET)
+    costs = profile.seconds
+    near = 0.001 if spread_s == 0 else 0.05
+    assert costs.mixed_per_context_token == pytest.approx(G, rel=near)
+    assert (costs.base, costs.per_sequence, costs.per_context_token) == pytest.approx((D, E, F), rel=near)
+    assert costs.prefill == pytest.approx((AROUND_S + D, B, C), rel=near)
+    assert profile.mixed_j is None
+
+
+def test_mixed_iterations_that_cost_no_more_have_no_term(monkeypatch):
+    """Where an iteration costs the sum of its parts, g is nothing beside f."""
+    monkeypatch.setattr(sys.modules[__name__], "G", 0.0)
+    sessions = with_bursts(sessions_of_the_law(told=True))
+    costs = session_profile(sessions, name="bench/m/q", quantization="q", token_budget=BUDGET).seconds
+    assert costs.mixed_per_context_token < 1e-3 * F
+
+
+def test_a_burst_is_counted_until_its_last_first_token():
+    """Two prompts that share no iteration: one mixed iteration, the first request's second token, and its context."""
+    burst = burst_of_the_law(100, 2)
+    (row,) = bursts_of(burst).itertuples(index=False)
+    assert (row.prompt_tokens, row.n_sequences, row.n_mixed, row.decoded_tokens, row.context_tokens) == (
+        100,
+        2,
+        1,
+        1,
+        101,
+    )
+    assert row.seconds == pytest.approx(burst["first_token_s"].max())
+    assert bursts_of(burst.iloc[:1]).empty, "a burst of which a request failed is none"
+    assert bursts_of(burst.assign(concurrency=1)).empty
 
 
 @pytest.mark.parametrize("told", [True, False])
