@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +142,8 @@ def llama_process(
 ) -> Iterator[tuple[str, int]]:
     """Yield the address of a ready server of `model` and the id of its process; it ends with the block.
 
-    `context_tokens` are shared by the slots; `token_budget` is the batch of one iteration; `core` is the only one
-    that it may run on.
+    `context_tokens` are shared by the slots; `token_budget` is the batch of one iteration; `core` is the one that it
+    computes on, as on an accelerator: the threads that speak HTTP have the others of this process.
     """
     flags = [f"--slots={slots}", f"--context={context_tokens}", f"--budget={token_budget}"]
     command = [sys.executable, "-m", "tests.llama_server", str(model), *flags]
@@ -181,8 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=int, default=512)
     parser.add_argument("--core", type=int)
     asked = parser.parse_args(arguments)
-    if asked.core is not None:
-        os.sched_setaffinity(0, {asked.core})  # threads to come have it too
+    if asked.core is not None and (others := os.sched_getaffinity(0) - {asked.core}):
+        os.sched_setaffinity(0, others)  # threads to come have them too
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -192,13 +192,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     params.n_batch = params.n_ubatch = asked.budget
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.n_threads_http = CONNECTIONS
-    params.cache_prompt = False
+    params.cache_prompt = params.cache_idle_slots = False
+    params.cache_ram_mib = 0  # no prompt comes twice, and each would be searched in all before it, ever longer
     params.cont_batching = params.kv_unified = True  # one batch of all sequences' tokens in every iteration
     params.endpoint_slots = params.endpoint_metrics = True
     params.port = 0
     server = xllamacpp.Server(params)
+    if asked.core is not None:
+        os.sched_setaffinity(_computing_thread(server.listening_address), {asked.core})
     print(server.listening_address, flush=True)
     sys.stdin.read()
+
+
+def _computing_thread(address: str) -> int:
+    """Return the id of this process's thread that a prompt keeps busiest."""
+    before = _busy_ns()
+    asked = {"prompt": [5] * 64, "n_predict": 16, "ignore_eos": True}
+    httpx.post(f"{address}/completion", json=asked, timeout=READY_S).raise_for_status()
+    used = {thread: ns - before.get(thread, 0) for thread, ns in _busy_ns().items() if thread != os.getpid()}
+    return max(used, key=used.__getitem__)
+
+
+def _busy_ns() -> dict[int, int]:
+    """Return the nanoseconds of processor time that each thread of this process has had."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # it may have ended
+            found[int(task.name)] = int((task / "schedstat").read_text(encoding="ascii").split()[0])
+    return found
 
 
 if __name__ == "__main__":
