@@ -82,7 +82,7 @@ def _print_sync(found: Sync) -> None:
 
     drift = found.drift
     print(found.sentence)
-    print(f"noise {drift.noise}")
+    print(f"noise is {drift.noise}")
     drifts = [drift, *([] if found.joules is None else [found.joules])]
     tests = [(described(test.name, test.unit), test) for one in drifts for test in one.tests]
     width = max((len(what) for what, _ in tests), default=0)

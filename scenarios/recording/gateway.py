@@ -72,7 +72,7 @@ class Gateway:
         self.rules, self.backlogs, self.ask, self.told = rules, backlogs, ask, told
         self.begin, self.stop_s = begin, stop_s
         self.n_inside = 0
-        self.at_gate: list[asyncio.Event] = []
+        self.at_gate: list[asyncio.Future[float]] = []
         self.deciding = False
 
     async def request(self, request: int, offers: Sequence[Attempt]) -> None:
@@ -82,9 +82,12 @@ class Gateway:
             self.told.unanswered(request, "rejected")
             return
         self.n_inside += 1
-        if self.rules.gate_s > 0:
-            await self._decided_by_gate()
         offered = list(offers)
+        if self.rules.gate_s > 0:
+            late_s = time.monotonic() - offered[0].planned_s
+            decided_s = await self._decided_by_gate()
+            for offer in offered:
+                offer.planned_s = decided_s - late_s
         if self.rules.load_aware:  # a stable sort: the gate's order decides between equals
             now_s = time.monotonic()
             offered.sort(key=lambda offer: self.backlogs[offer.expert].work_s(now_s))
@@ -100,13 +103,15 @@ class Gateway:
 
     async def _leg(self, story: _Story, offer: Attempt, spare: list[Attempt]) -> None:
         """Try a leg until it is served, or no longer needed, or has failed often enough."""
+        planned_s = offer.planned_s
         for attempt in range(1, self.rules.max_attempts + 1):
             if attempt > 1:
-                await until(time.monotonic() + self.rules.backoff_s * 2 ** (attempt - 2))
+                planned_s = time.monotonic() + self.rules.backoff_s * 2 ** (attempt - 2)
+                await until(planned_s)
                 offer = spare.pop(0) if spare and self.rules.retry == "next" else offer
             if story.decided.is_set() or time.monotonic() >= self.stop_s:
                 return
-            sent = _again(offer, attempt)
+            sent = _sent(offer, attempt, planned_s)
             story.attempts.append(sent)
             await self._wait(sent)
             served = sent.given_up is None and sent.status == "served"
@@ -132,33 +137,35 @@ class Gateway:
             sent.given_up = f"no answer within {patience_s:g} s"
             self.told.gave_up(sent)
 
-    async def _decided_by_gate(self) -> None:
-        """Wait for the gate, which takes all prompts that wait as one batch."""
-        mine = asyncio.Event()
+    async def _decided_by_gate(self) -> float:
+        """Wait for the gate, which takes all prompts that wait as one batch; returns when it was to be done."""
+        mine: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.at_gate.append(mine)
         if not self.deciding:
             self.begin(self._gate())
             self.deciding = True
-        await mine.wait()
+        return await mine
 
     async def _gate(self) -> None:
         while self.at_gate:
             batch, self.at_gate = self.at_gate, []
-            await until(time.monotonic() + self.rules.gate_s * len(batch))
+            done_s = time.monotonic() + self.rules.gate_s * len(batch)
+            await until(done_s)
             for decided in batch:
-                decided.set()
+                if not decided.done():  # whose request was hung up
+                    decided.set_result(done_s)
         self.deciding = False
 
 
-def _again(offer: Attempt, attempt: int) -> Attempt:
-    """Return a new attempt at a leg: the first was planned for the request's instant, a later one for now."""
+def _sent(offer: Attempt, attempt: int, planned_s: float) -> Attempt:
+    """Return a new attempt at a leg that is to be sent at an instant of the monotonic clock."""
     return Attempt(
         leg=offer.leg,
         expert=offer.expert,
         attempt=attempt,
         prompt_tokens=offer.prompt_tokens,
         output_tokens=offer.output_tokens,
-        planned_s=offer.planned_s if attempt == 1 else time.monotonic(),
+        planned_s=planned_s,
     )
 
 

@@ -67,7 +67,8 @@ def read_questions(path: Path) -> dict[int, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as questions ({error})") from None
+        why = error.strerror or error if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: cannot be read as questions ({why})") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

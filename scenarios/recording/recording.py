@@ -65,7 +65,10 @@ class Plan:
     @property
     def warnings(self) -> list[str]:
         """What makes the servers others than the scenario's, and can be put right before anything is sent."""
-        return slots_apart(self.assembly.experts, reports_in(self.manifest))
+        file, told = self.assembly.file, slots_apart(self.assembly.experts, reports_in(self.manifest))
+        if file.power_switches or file.faults.named_devices() or file.faults.mtbf_s or file.faults.lan_mtbf_s:
+            told.append("the scenario's faults and power switches are not played: real servers have their own")
+        return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
