@@ -52,7 +52,9 @@ def print_verdicts(name: str, verdicts: Sequence[Verdict], *, busy: Mapping[str,
     for note in dict.fromkeys(v.note for v in verdicts if v.note):
         labels = ", ".join(v.label.rpartition(", ")[2] for v in verdicts if v.note == note)
         console.print(f"{escape(labels)}: {escape(note)}")
-    if len(verdicts) > 1:
+    if verdicts and all(_is_exact(v) for v in verdicts):
+        console.print("no randomness in this scenario: the figures are exact")
+    elif len(verdicts) > 1:
         console.print("all intervals hold together at 95 %")
     for device, share in busy.items():
         console.print(f"{escape(device)} is busy {percent(share)} of the time: its queue grows as long as load comes")
@@ -75,9 +77,15 @@ def _found(v: Verdict) -> str:
     return quantity(v.estimate, v.unit) if math.isfinite(v.estimate) else "∞"
 
 
+def _is_exact(v: Verdict) -> bool:
+    return v.low is not None and v.low == v.high and math.isfinite(v.low)
+
+
 def _between(v: Verdict) -> str:
     if v.low is None or v.high is None or math.isinf(v.low):
         return DASH
+    if _is_exact(v):
+        return "exact"
     return interval(v.low, v.high, v.unit) if math.isfinite(v.high) else f"above {quantity(v.low, v.unit)}"
 
 

@@ -67,12 +67,19 @@ def _print_reasons(console: Console, points: pd.DataFrame, keys: Sequence[str]) 
     groups: dict[tuple[str, str], list[str]] = {}
     for row in points.to_dict("records"):
         if row["reason"]:
-            where = " · ".join(str(row[key]) for key in keys)
-            groups.setdefault((str(row["status"]), str(row["reason"])), []).append(where)
+            groups.setdefault((str(row["status"]), str(row["reason"])), []).append(_place(row, keys))
+    between = ", " if len(keys) == 1 else "; "
     for (status, reason), places in list(groups.items())[:REASONS]:
-        console.print(Text.assemble((status, _STYLES.get(status, "")), f", {', '.join(places)}: {reason}"))
+        console.print(Text.assemble((status, _STYLES.get(status, "")), f", {between.join(places)}: {reason}"))
     if len(groups) > REASONS:
         console.print(f"{len(groups) - REASONS} more reasons are in points.parquet")
+
+
+def _place(row: Mapping[Any, Any], keys: Sequence[str]) -> str:
+    """Return where a point is: the value of the one key, or each key's short name and value."""
+    if len(keys) == 1:
+        return str(row[keys[0]])
+    return ", ".join(f"{key.rpartition('.')[2]} {row[key]}" for key in keys)
 
 
 def print_differences(table: pd.DataFrame, statistic: str) -> None:

@@ -25,7 +25,7 @@ from scenarios.plans.plant import Plant
 from scenarios.plans.proposing import Proposal, proposals
 from scenarios.runs.replicating import assemble, draw
 from scenarios.runs.result import Result, simulate_until_decided
-from scenarios.verdicts.verdict import Status, Verdict, overall, verdict_table
+from scenarios.verdicts.verdict import Status, Verdict, overall, reason, verdict_table
 from twin.records.tables import Tables
 from twin.servers.expert import Expert
 
@@ -265,5 +265,4 @@ def _dominated(proposal: Proposal, refuted: Proposal, verdicts: Sequence[Verdict
 
 
 def _why(verdicts: Sequence[Verdict]) -> str:
-    worst = [v for v in verdicts if v.status != "holds"]
-    return "; ".join(f"{v.label}: {v.note or v.status}" for v in worst[:2])
+    return reason(overall(verdicts), ((v.label, v.status, v.note) for v in verdicts))

@@ -36,7 +36,7 @@ def write_sweep_page(
 ) -> None:
     """Write the page of a sweep to `path` in one step, from its tables `points` and `sweep`; its answer heads it."""
     counts = points["status"].value_counts()
-    told = [f"{counts[s]} {_words(str(s)).lower()}" for s in counts.index]
+    told = [f"{n} {'hold' if s == 'holds' and n > 1 else _words(str(s)).lower()}" for s, n in counts.items()]
     page = render_page(
         "sweep.html.j2",
         figures=figures,

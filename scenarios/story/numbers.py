@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 THIN = "\u202f"  # narrow space that does not break a line
 DASH = "\u2014"
+UNBOUNDED = "∞"
 MINUS = "\u2212"
 
 
@@ -56,12 +57,12 @@ def given(value: float) -> str:
 
 
 def percent(share: float, *, sign: bool = False) -> str:
-    """Return a share as percent with one digit, whole hundreds without.
+    """Return a share as percent with one digit, whole hundreds without; less than a millionth is nothing.
 
-    >>> percent(0.4971).replace(THIN, " "), percent(1.0).replace(THIN, " "), percent(0.00004).replace(THIN, " ")
-    ('49.7 %', '100 %', '0.004 %')
+    >>> [percent(share).replace(THIN, " ") for share in (0.4971, 1.0, 0.00004, 2e-12)]
+    ['49.7 %', '100 %', '0.004 %', '0 %']
     """
-    value = 100 * share
+    value = 100 * share if abs(share) >= 1e-6 else 0.0
     text = f"{value:.1f}" if abs(value) >= 0.1 else f"{value:.1g}"
     text = "100" if value == 100 else "0" if value == 0 else text
     return f"{'+' if sign and value > 0 else ''}{text}{THIN}%".replace("-", MINUS)
@@ -128,7 +129,7 @@ def known(value: float | None, unit: str, why: str) -> Cell:
     """Return a number cell; a dash with the reason where the value is None or NaN."""
     if value is None or math.isnan(value):
         return missing(why)
-    return Cell(text=quantity(value, unit) if math.isfinite(value) else "unlimited", style="number")
+    return Cell(text=quantity(value, unit) if math.isfinite(value) else UNBOUNDED, style="number")
 
 
 def missing(why: str) -> Cell:

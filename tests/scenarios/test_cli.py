@@ -93,6 +93,8 @@ def test_the_exit_status_is_the_verdict(hand, tmp_path, change, code):
     """0 holds, 1 violated, 3 undecided: a scenario without chance is judged on one run, without an interval."""
     found = moe2("run", hand, "--out", tmp_path / "out", "--no-report", "--set", change)
     assert found.exit_code == code, found.output
+    assert ("no randomness in this scenario: the figures are exact" in found.output) == (code != 3)
+    assert "all intervals hold together" not in found.output or code == 3
 
 
 def test_unknown_energy_leaves_its_budget_undecided_and_names_the_profile(hand, tmp_path):

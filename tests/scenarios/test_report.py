@@ -291,6 +291,14 @@ def test_the_headline_names_the_deciding_budgets(story):
     assert "energy" not in headline(replace(story, verdicts=(slack, energy, broken), overall="violated"))
 
 
+def test_an_interval_that_leaves_the_picture_is_drawn_as_far_as_it_goes(story):
+    """An estimate far beyond a budget that its interval contains still shows the interval."""
+    far = replace(verdict(estimate=400.0, low=10.0, high=900.0), status="undecided")
+    drawn = render(replace(story, verdicts=(far,), overall="undecided"), [])
+    bar = re.search(r'<line x1="([\d.]+)" x2="([\d.]+)"[^>]*class="range"', drawn)
+    assert float(bar[1]) < marks([far])[0].budget < float(bar[2])
+
+
 def test_marks_keep_the_order_of_estimate_and_budget(story):
     """In the small pictures an estimate is right of the budget exactly when it is above it, and all stay inside."""
     for drawn, judged in zip(marks(story.verdicts), story.verdicts, strict=True):
