@@ -26,11 +26,9 @@ class ProfileFile(Protocol):
     @property
     def name(self) -> str:
         """The file's name without its folder."""
-        ...
 
     def read_text(self, encoding: str | None = None) -> str:
         """Return the file's text."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Lines of NVIDIA's tegrastats: rails in milliwatts, temperatures in degrees Celsius."""
+"""Lines of NVIDIA's tegrastats: rails in milliwatts."""
 
 import re
 import subprocess
@@ -10,7 +10,6 @@ from calibration.meters.protocol import Reading
 from calibration.profile import Scope
 
 _RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?= |$)")
-_TEMPERATURE = re.compile(r"\b(\w+)@(-?\d+(?:\.\d+)?)C\b")
 PATIENCE_S = 5.0
 """How long a program that says nothing is waited for."""
 
@@ -22,15 +21,6 @@ def rails_of(line: str) -> dict[str, float]:
     {'VDD_GPU_SOC': 2.412, 'VIN_SYS_5V0': 4.707}
     """
     return {rail: int(now) / 1000 for rail, now, _ in _RAIL.findall(line) if rail not in {"RAM", "SWAP", "IRAM"}}
-
-
-def temperatures_of(line: str) -> dict[str, float]:
-    """Return the temperature of every zone in a line, in degrees Celsius.
-
-    >>> temperatures_of("cpu@52.562C tj@52.562C VDD_CPU_CV 794mW/794mW")
-    {'cpu': 52.562, 'tj': 52.562}
-    """
-    return {zone: float(celsius) for zone, celsius in _TEMPERATURE.findall(line)}
 
 
 class TegrastatsMeter:

@@ -50,7 +50,6 @@ class Relaxation:
     program: Any  # highspy.Highs
     present: list[int] = field(default_factory=list)  # cut of each row
     slack_for: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))  # solves, of each row
-    n_solved: int = 0
 
     @classmethod
     def of(cls, growth: Growth) -> "Relaxation":
@@ -105,7 +104,6 @@ class Relaxation:
         import highspy  # noqa: PLC0415
 
         optimal = highspy.HighsModelStatus.kOptimal
-        self.n_solved += 1
         self.program.run()
         if self.program.getModelStatus() != optimal:
             self.program.clearSolver()  # a basis that went bad: from the start
