@@ -33,53 +33,57 @@ def read_aiperf(path: Path, *, device: str, model: str) -> Sessions:
     with their concurrency and take no part in lone fits. Records that `write_aiperf` wrote come back in the sessions,
     cells and batches of the recording. Failed and cancelled ones are refused with their reason.
     """
-    good: list[dict[str, Any]] = []
-    bad: list[str] = []
-    zero_ns: int | None = None  # epoch seconds would cost digits
-    for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-                fault = record.get("error") or _left_out(record["metadata"])
-                if fault:
-                    bad.append(str(fault["type"] if isinstance(fault, dict) else fault))
-                else:
-                    zero_ns = int(record["metadata"]["request_start_ns"]) if zero_ns is None else zero_ns
-                    good.append(_row(number, record, zero_ns))
-            except (ValueError, KeyError, TypeError) as error:
-                why = f"has no {error}" if isinstance(error, KeyError) else str(error)
-                raise ValueError(
-                    f"{path}, line {number}: is no record of AIPerf's profile_export.jsonl ({why})"
-                ) from error
-    if not good and not bad:
-        raise ValueError(f"{path}: holds no records; AIPerf writes one JSON object a line")
-    if not good:
-        raise ValueError(f"{path}: no record of a served request, {len(bad)} of failed ones")
-    frame = pd.DataFrame(good)
+    frame, refused = _told(path)
     foreign = frame["concurrency"].isna()
     overlaps = _overlaps(frame["sent_s"].to_numpy(), frame["finished_s"].to_numpy())
     frame["concurrency"] = np.where(foreign, overlaps, frame["concurrency"]).astype(int)
     if n := int((foreign & (frame["concurrency"] > 1)).sum()):
-        crowd = "ran beside others that came and went: no lone sequence, and no batch of a known size"
-        bad += [crowd] * n
+        refused += [_CROWD] * n
     return Sessions(
         source=source_of(path),
-        manifest={
-            "device": device,
-            "model": model,
-            "runtime_build": "not told by AIPerf's records",
-            "runtime": {},
-            "host": {},
-            "meter": {"name": "none", "scope": None, "covers": "nothing"},
-            "formulas": _FORMULAS,
-        },
+        manifest={"device": device, "model": model, **_UNTOLD},
         requests=frame,
         batches=batches_of(frame[~foreign]) if not foreign.all() else no_batches(),
         prefill_j=no_joules(),
         decode_j=no_joules(),
         idle_w=None,
-        refused=tuple({"n": bad.count(reason), "reason": reason} for reason in dict.fromkeys(bad)),
+        refused=tuple({"n": refused.count(reason), "reason": reason} for reason in dict.fromkeys(refused)),
     )
+
+
+_CROWD = "ran beside others that came and went: no lone sequence, and no batch of a known size"
+_UNTOLD = {
+    "runtime_build": "not told by AIPerf's records",
+    "runtime": {},
+    "host": {},
+    "meter": {"name": "none", "scope": None, "covers": "nothing"},
+    "formulas": _FORMULAS,
+}
+
+
+def _told(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Return the requests served, and why each other record is left out; ValueError where none was served."""
+    good: list[dict[str, Any]] = []
+    bad: list[str] = []
+    zero_ns: int | None = None  # epoch seconds would cost digits
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if fault := record.get("error") or _left_out(record["metadata"]):
+                bad.append(str(fault["type"] if isinstance(fault, dict) else fault))
+                continue
+            zero_ns = int(record["metadata"]["request_start_ns"]) if zero_ns is None else zero_ns
+            good.append(_row(number, record, zero_ns))
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{path}, line {number}: is no record of AIPerf's profile_export.jsonl ({why})") from error
+    if not good and not bad:
+        raise ValueError(f"{path}: holds no records; AIPerf writes one JSON object a line")
+    if not good:
+        raise ValueError(f"{path}: no record of a served request, {len(bad)} of failed ones")
+    return pd.DataFrame(good), bad
 
 
 def _left_out(metadata: Mapping[str, Any]) -> str:
