@@ -120,6 +120,15 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def busy_ns(pid: int) -> dict[int, int]:
+    """Return the nanoseconds of processor time that each thread of a process has had."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # it may have ended
+            found[int(task.name)] = int((task / "schedstat").read_text(encoding="ascii").split()[0])
+    return found
+
+
 @contextmanager
 def llama_server(model: Path, **settings: Any) -> Iterator[str]:
     """Yield the address (http://127.0.0.1:port) of a ready server of `model`; it ends with the block.
@@ -206,20 +215,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _computing_thread(address: str) -> int:
     """Return the id of this process's thread that a prompt keeps busiest."""
-    before = _busy_ns()
+    before = busy_ns(os.getpid())
     asked = {"prompt": [5] * 64, "n_predict": 16, "ignore_eos": True}
     httpx.post(f"{address}/completion", json=asked, timeout=READY_S).raise_for_status()
-    used = {thread: ns - before.get(thread, 0) for thread, ns in _busy_ns().items() if thread != os.getpid()}
+    after = busy_ns(os.getpid())
+    used = {thread: ns - before.get(thread, 0) for thread, ns in after.items() if thread != os.getpid()}
     return max(used, key=used.__getitem__)
-
-
-def _busy_ns() -> dict[int, int]:
-    """Return the nanoseconds of processor time that each thread of this process has had."""
-    found = {}
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # it may have ended
-            found[int(task.name)] = int((task / "schedstat").read_text(encoding="ascii").split()[0])
-    return found
 
 
 if __name__ == "__main__":

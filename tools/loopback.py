@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 
 from calibration.session.plan import FIRST_LENGTHS, Plan
-from tests.llama_server import cpu_s, llama_process
+from tests.llama_server import busy_ns, llama_process
 
 ALWAYS_ADD = 1e-6  # a precision that no fit has, so that lengths are added as long as there may be more
 
@@ -94,15 +94,15 @@ class Loopback:
 
     @property
     def cpu_s(self) -> float:
-        """Seconds of processor time that the server has had."""
-        return cpu_s(self.pid)
+        """Seconds of processor time that the server's computing thread has had."""
+        return max(busy_ns(self.pid).values()) / 1e9
 
 
 @contextmanager
 def loopback(
     model: Path, *, slots: int, context_tokens: int, token_budget: int, core: int | None
 ) -> Iterator[Loopback]:
-    """Start a server on one core and yield it once its parameters are identified; it ends with the block."""
+    """Start a server that computes on one core, yield it once its parameters are identified; it ends with the block."""
     settings = {"slots": slots, "context_tokens": context_tokens, "token_budget": token_budget, "core": core}
     with llama_process(model, **settings) as (address, pid):
         props = httpx.get(f"{address}/props", timeout=60.0).raise_for_status().json()

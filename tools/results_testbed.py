@@ -24,17 +24,19 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
     server, load, rows = figures["server"], figures["load"], figures["rows"]
     yield (
         f"A llama.cpp server with a random model ({figures['model']['layers']} layers, {figures['model']['hidden']} "
-        f"wide, {figures['model']['feed_forward']} between their matrices, float32), one thread on one core, its "
-        f"client on another; {figures['machine']}. The server's own report "
+        f"wide, {figures['model']['feed_forward']} between their matrices, float32): it computes in one thread on one "
+        "core, its threads that speak HTTP are on another, beside its client, and it keeps no prompts "
+        f"(--cache-ram 0), as none comes twice; {figures['machine']}. The server's own report "
         f"gives {server['slots']} slots, {server['context_tokens']} tokens of context, "
         f"{'one KV buffer for all' if server['one_kv_buffer'] else 'a KV buffer for each'}, and "
         f"{server['token_budget']} tokens an iteration (by its count of iterations for prompts of growing length); "
-        "nothing was tuned: prefill and decode are fitted as one to the calibrations (`moe2 fit --token-budget`). "
+        "nothing was tuned: prefill, decode and what they cost more side by side are fitted as one to the calibrations "
+        "(`moe2 fit --token-budget`). "
         f"What a request takes around the server's work, {1000 * median(row['around_s'] for row in rows):.1f} ms by "
         "that fit, is added to the twin's times, as its requests come without a network. Prompts of "
         f"{load['prompt'][0]} to {load['prompt'][1]} tokens, outputs of {load['output'][0]} to {load['output'][1]}, "
         f"Poisson arrivals for {load['duration_s']:g} s. Capacity is what the twin serves without a pause after the "
-        f"first calibration: {figures['capacity_per_s']:.2f} requests per second."
+        f"first three calibrations: {figures['capacity_per_s']:.2f} requests per second."
     )
     yield (
         "Errors are the twin's figure over the recorded one, less 1: medians over the recordings of a level (range in "

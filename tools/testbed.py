@@ -103,9 +103,9 @@ class Bench:
         """Calibrate, record and calibrate in turn; return the figures."""
         form, server = self.form, self.server
         self.say(f"server: {server.slots} slots of {server.context_tokens} tokens, {server.token_budget} an iteration")
-        before = self._calibrated("00")
-        capacity = self._capacity_per_s(self._profile(before))
-        self.say(f"capacity by the first calibration: {capacity:.2f} requests per second")
+        *earlier, before = (self._calibrated(name) for name in ("first", "second", "00"))
+        capacity = self._capacity_per_s(self._profile(*earlier, before))
+        self.say(f"capacity by the first three calibrations: {capacity:.2f} requests per second")
         rows = []
         places = [(i, level) for i in range(form.rounds) for level in form.levels]
         for n, (i, level) in enumerate(places):
@@ -188,7 +188,7 @@ class Bench:
         arrived_s = arrived_s[arrived_s < duration_s]
         lengths = self._lengths(chance, len(arrived_s))
         rows = [(at, *n) for at, n in zip(arrived_s.tolist(), lengths, strict=True)]
-        profile = self.folder / "profiles" / "00.json"
+        profile = self._profile(self.folder / "calibrations" / "00")
         scenario = self._scenario(folder, rows, profile, duration_s=duration_s)
         endpoint = f'[[endpoints]]\nexpert = "llama"\nurl = "{self.server.address}"\n'
         (folder / "endpoints.toml").write_text(endpoint, encoding="utf-8")
