@@ -38,7 +38,7 @@ def record(  # noqa: PLR0917 - the command line's options
         str | None, typer.Argument(help="A scenario file, or the name of a bundled one (`moe2 scenarios`).")
     ] = None,
     endpoints: Annotated[
-        Path | None, typer.Option(help="TOML file that names the server of each expert; see the documentation.")
+        Path | None, typer.Option(help="TOML: tables [[endpoints]] with expert, url, and where needed meter, model.")
     ] = None,
     changes: Annotated[
         list[str] | None,

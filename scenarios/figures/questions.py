@@ -113,7 +113,9 @@ def draw_capacity(
         for name, colour in (("delay", BLUE), ("energy", GREEN)):
             _draw_use(axes, x, points, name, colour)
         axes.axhline(100, color=BUDGET, linewidth=1.2, linestyle=(0, (4, 3)), label="budget")
+        caption = _CAPACITY
         if holds is not None and breaks is not None:
+            caption += _BAND
             axes.axvspan(holds, breaks, color=ORANGE, alpha=0.25, linewidth=0, label="between: not decided")
         axes.set_xscale("log")
         plain_numbers(axes.xaxis)
@@ -127,14 +129,20 @@ def draw_capacity(
         axes.grid(visible=True, axis="both")
         axes.set(xlabel=unit, ylabel="% of the tightest budget", title="How much load until a budget breaks")
         legend_below(canvas, axes, columns=4)
-        return save(canvas, folder, "capacity", alt=_capacity_alt(unit, holds, breaks), caption=_CAPACITY)
+        return save(
+            canvas,
+            folder,
+            "capacity",
+            alt=_capacity_alt(unit, holds, breaks),
+            caption=caption,
+        )
 
 
 _CAPACITY = (
     "Each dot is a load that was simulated, every one under the same chance, with the interval of its figure, "
-    "cut at the upper edge; triangles there have no bound. Left of the band every budget holds, right of it one is "
-    "violated."
+    "cut at the upper edge; triangles there have no bound."
 )
+_BAND = " Left of the band every budget holds, right of it one is violated."
 
 
 def _draw_use(axes: Axes, x: NDArray[np.float64], points: pd.DataFrame, name: str, colour: str) -> None:
