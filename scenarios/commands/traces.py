@@ -33,9 +33,12 @@ def register(app: typer.Typer) -> None:
 @traces.command("add")
 def traces_add(  # noqa: PLR0917 - the command line's options
     recorded: Annotated[Path, typer.Argument(help="Folder of the recorded run.")],
-    scenario: Annotated[str, typer.Option(help="The scenario with the experts and the profiles used.")],
     tolerances: Annotated[Path, typer.Option(metavar="FILE", help="TOML file of tolerances that it must meet.")],
     note: Annotated[str, typer.Option(help="On what and how it was recorded.")],
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="The scenario with the experts and the profiles used; by default the recorded one."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the trace; by default that of the recorded folder.")] = None,
     folder: TracesFolder = _FOLDER,
     as_json: AsJson = False,
@@ -44,7 +47,7 @@ def traces_add(  # noqa: PLR0917 - the command line's options
 
     Exit status as of `moe2 compare`: the trace is replayed once and kept in any case.
 
-    Example: moe2 traces add runs/recorded --scenario bench.toml --tolerances loose.toml --note "llama.cpp, one core"
+    Example: moe2 traces add runs/recorded --tolerances loose.toml --note "llama.cpp, one core"
     """
     from scenarios.comparing.traces import add_trace
 
@@ -53,7 +56,7 @@ def traces_add(  # noqa: PLR0917 - the command line's options
             recorded,
             folder,
             name=name or recorded.resolve().name,
-            scenario=scenario,
+            scenario=scenario or _own_scenario(recorded),
             tolerances=tolerances,
             note=note,
         )
@@ -98,6 +101,14 @@ def traces_check(
     say({one.name: one.comparison.as_json() for one in replayed}, _checked(replayed), as_json=as_json)
     found = {one.comparison.exit_status for one in replayed}
     raise typer.Exit(1 if 1 in found else 3 if 3 in found else 0)
+
+
+def _own_scenario(recorded: Path) -> str:
+    """Return the scenario that a recording was written with; ValueError where it has none, as an import."""
+    path = recorded / "scenario.toml"
+    if recorded.is_dir() and not path.is_file():
+        raise ValueError(f"{recorded}: has no scenario.toml of its own; name the scenario with --scenario")
+    return str(path)
 
 
 def _listed(kept: Sequence[Kept], folder: Path) -> Iterator[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scenarios.story.late import late_words
 from scenarios.story.stolen import stolen_words
 from twin.records.tables import SCHEMAS, Tables, read_tables
+from twin.records.validity import check_table, check_tables
 
 __all__ = ["Pairs", "check_order", "disturbances", "pair", "read_side", "read_table"]
 
@@ -44,12 +45,14 @@ def read_side(folder: Path, role: str) -> Tables:
     """Return the tables in a folder; ValueError naming the role, the file and what is wrong with it."""
     for name in SCHEMAS:
         read_table(folder, name, role)
-    return read_tables(folder)
+    tables = read_tables(folder)
+    check_tables(tables, f"{role} {folder}")
+    return tables
 
 
 def read_table(folder: Path, name: str, role: str) -> pd.DataFrame:
     """Return one table in a folder, as it stands in its file; ValueError as of `read_side`."""
-    path, columns = folder / f"{name}.parquet", SCHEMAS[name]
+    path = folder / f"{name}.parquet"
     if not path.is_file():
         raise ValueError(
             f"{role} {folder}: there is no {path.name}; name a folder that `moe2 run`, `moe2 record` or "
@@ -59,8 +62,7 @@ def read_table(folder: Path, name: str, role: str) -> pd.DataFrame:
         found = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{role} {path}: cannot be read as Parquet ({error})") from None
-    if missing := [column for column in columns if column not in found]:
-        raise ValueError(f"{role} {path}: no column {missing[0]!r}; the table needs {', '.join(columns)}")
+    check_table(name, found, f"{role} {path}")
     return found
 
 

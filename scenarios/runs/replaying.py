@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from scenarios.files.complaints import near
 from twin.records.tables import SCHEMAS, Tables, read_tables
+from twin.records.validity import check_tables
 from twin.users.load import Legs, Requests, ranks
 
 __all__ = ["Replay", "Replayed", "read_replay"]
@@ -118,11 +119,9 @@ def _read(path: Path) -> Tables:
         raise ValueError(
             f"{path}: cannot be read as a recorded run ({why}); it needs {', '.join(f'{n}.parquet' for n in SCHEMAS)}"
         ) from None
-    for name, columns in SCHEMAS.items():
-        if missing := [column for column in columns if column not in getattr(tables, name)]:
-            raise ValueError(f"{path / name}.parquet: no column {missing[0]!r}; it needs {', '.join(columns)}")
     if tables.legs.empty or tables.requests.empty:
         raise ValueError(f"{path}: nothing is recorded there: no request has a leg")
+    check_tables(tables, str(path))
     return tables
 
 

@@ -346,7 +346,9 @@ def test_other_requests_of_the_same_ids_are_refused(two, n_other, shift_s):
     """More than half at other instants: refused, with the first; fewer are a note, and another clock's zero nothing."""
     real, twin = two
     requests = pd.read_parquet(twin / "requests.parquet")
-    requests["arrived_s"] += shift_s + np.where(requests.index < n_other, 0.5 + requests.index / 100, 0.0)
+    apart_s = shift_s + np.where(requests.index < n_other, 0.5 + requests.index / 100, 0.0)
+    requests["arrived_s"] += apart_s
+    requests["finished_s"] += apart_s
     requests.to_parquet(twin / "requests.parquet")
     found = moe2("compare", real, twin)
     told = re.search(r"(\d+) of 120 requests arrive at other instants on the two sides", " ".join(found.output.split()))

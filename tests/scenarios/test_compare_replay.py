@@ -77,7 +77,8 @@ def test_the_network_is_the_records(hand, tmp_path):  # noqa: F811
     """Legs reach their servers when recorded, apart and late as they were; answers take the recorded way back."""
     moe2("run", hand, "--out", tmp_path / "one", "--no-report")
     recorded = read_tables(tmp_path / "one")
-    recorded.legs["arrived_s"] += [0.25, 1.25]  # 0.25 s to the server, and a second late
+    for column in ("arrived_s", "started_s", "first_token_s", "finished_s"):
+        recorded.legs[column] += [0.25, 1.25]  # 0.25 s to the server, and a second late
     recorded.requests["finished_s"] = recorded.legs["finished_s"] + [0.5, 0.75]
     (tmp_path / "real").mkdir()
     write_tables(recorded, tmp_path / "real")
@@ -138,11 +139,12 @@ def test_records_that_do_not_fit_are_refused(hand, tmp_path):  # noqa: F811
         (tmp_path / column).mkdir()
         recorded_there = read_tables(tmp_path / "one")
         recorded_there.legs[column] = value
+        recorded_there.devices["device"] = recorded_there.legs["device"].iloc[0]
         write_tables(recorded_there, tmp_path / column)
         found = moe2("run", hand, "--trace", tmp_path / column, "--out", tmp_path / "two", "--no-report")
         assert found.exit_code == 2
         assert told in " ".join(found.output.split())
-    recorded.requests["arrived_s"] = 70.0
+    recorded.requests[["arrived_s", "finished_s"]] = 70.0
     (tmp_path / "late").mkdir()
     write_tables(recorded, tmp_path / "late")
     (tmp_path / "vllm.json").write_text("{}")
@@ -218,6 +220,7 @@ def test_a_vllm_result_becomes_tables(tmp_path):
         ({"itls": None}, "no list 'itls'; run `vllm bench serve` with --save-result --save-detailed"),
         ({"ttfts": [0.5]}, "ttfts has 1 entries beside 3 input_lens"),
         ({"output_lens": [3, 0, 0]}, "output_lens[1]: found 0, must be an integer of at least 1"),
+        ({"input_lens": [10**30, 1, 1]}, "input_lens[0]: found 1000000000000000000000000000000, must be an integer of"),
         ({"ttfts": [0.5, -1.0, 0.0]}, "ttfts[1]: found -1.0, must be seconds"),
         ({name: [] for name in ("input_lens", "output_lens", "ttfts", "itls", "errors", "start_times")}, "no request"),
     ],

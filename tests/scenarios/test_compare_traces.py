@@ -49,6 +49,19 @@ def test_a_run_is_kept_and_replayed_by_one_command_each(added, tmp_path):
     assert moe2(*words).exit_code == 2  # it is there already
 
 
+def test_a_recording_brings_its_own_scenario(added, tmp_path):
+    """Without --scenario it is the one in the recorded folder; one that has none, as an import, is told to name it."""
+    _, words = added
+    own = [word for i, word in enumerate(words) if "--scenario" not in words[max(i - 1, 0) : i + 1]]
+    found = moe2(*own)
+    assert found.exit_code == 0, found.output
+    (tmp_path / "real" / "scenario.toml").unlink()
+    found = moe2(*own[:-4], "--name", "second", "--folder", tmp_path / "traces")
+    assert found.exit_code == 2
+    assert "has no scenario.toml of its own; name the scenario with --scenario" in found.output
+    assert [path.name for path in (tmp_path / "traces").iterdir()] == ["first"]
+
+
 def test_a_twin_that_drifts_from_its_trace_is_told(added, tmp_path):
     """A trace added of a server 20 % slower than its profile says: exit 1, with what exceeds which tolerance."""
     folder, words = added

@@ -14,6 +14,7 @@ import pandas as pd
 
 from twin.records.tables import Tables, joined
 
+_MOST_TOKENS = 2**53  # beyond it a number is no count
 _DETAILS = ("input_lens", "output_lens", "ttfts", "itls", "errors")
 
 
@@ -115,8 +116,9 @@ def _columns(path: Path, result: dict[str, Any]) -> dict[str, list[Any]]:
 def _check_request(path: Path, found: dict[str, Any], i: int) -> None:
     tokens = {"input_lens": 1, "output_lens": 0 if found["errors"] else 1}
     for name, least in tokens.items():
-        if isinstance(found[name], bool) or not isinstance(found[name], int) or found[name] < least:
-            raise ValueError(f"{path}: {name}[{i}]: found {found[name]!r}, must be an integer of at least {least}")
+        count = found[name]
+        if isinstance(count, bool) or not isinstance(count, int) or not least <= count < _MOST_TOKENS:
+            raise ValueError(f"{path}: {name}[{i}]: found {count!r}, must be an integer of at least {least}")
     gaps = found["itls"] if isinstance(found["itls"], list) else [None]
     for name, values in (("start_times", [found["start_times"]]), ("ttfts", [found["ttfts"]]), ("itls", gaps)):
         if not all(_is_seconds(value) for value in values):
