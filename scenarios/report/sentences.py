@@ -90,7 +90,8 @@ def in_some_runs(verdict: Verdict) -> bool:
 def _found(verdict: Verdict) -> str:
     low, high, estimate = verdict.low, verdict.high, verdict.estimate
     if verdict.status == "undecided" and low is not None and high is not None and math.isfinite(high):
-        return interval(low, high, verdict.unit)
+        between = interval(low, high, verdict.unit)
+        return between if low > 0 or estimate is None else f"{quantity(estimate, verdict.unit)} ({between})"
     return quantity(estimate, verdict.unit) if estimate is not None else "not known"
 
 

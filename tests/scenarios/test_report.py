@@ -266,6 +266,10 @@ ENERGY = {"label": "energy per request", "unit": "J", "budget": 400.0, "estimate
             verdict("delay mean, law", status="violated", note="90.0% of the requests were served, 99.0% must be"),
             "delay mean, law: 90.0% of the requests were served, 99.0% must be",
         ),
+        (
+            verdict(status="undecided", low=0.0, high=50.0),
+            "95 % of law answers take up to 36.1 s (0–50.0 s); the budget is 40 s",
+        ),
         (verdict(**ENERGY), "a request costs 312 J, within its budget of 400 J"),
         (
             verdict(**{**ENERGY, "status": "undecided", "estimate": None}),
