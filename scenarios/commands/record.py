@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from scenarios.commands.refusal import bad_input
 from scenarios.commands.voice import progress_console
+from scenarios.interrupting import INTERRUPTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,7 @@ def record(  # noqa: PLR0917 - the command line's options
         with bad_input():
             whole = _performed(plan, console)
         if not whole:
-            console.print("interrupted: what ended is kept")
+            _tell_interrupted(out, console)
     _finish(out, console, report=report, as_json=as_json)
 
 
@@ -129,6 +130,18 @@ def _performed(plan: Plan, console: Console) -> bool:
         raise ValueError(
             f"{error.filename}: {error.strerror}; `moe2 record --resume` writes what ended before"
         ) from None
+
+
+def _tell_interrupted(out: Path, console: Console) -> None:
+    """Say what an interrupt leaves; where nothing was sent yet, that is nothing, and the command ends."""
+    from scenarios.recording.recording import dropped
+
+    with bad_input():
+        nothing = dropped(out)
+    if nothing:
+        console.print("interrupted before anything was sent: nothing is kept")
+        raise typer.Exit(INTERRUPTED)
+    console.print("interrupted: what ended is kept")
 
 
 def _watch(bar: Progress, plan: Plan) -> Callable[[int, Counts], None]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scenarios.story.late import late_words
 from scenarios.story.stolen import stolen_words
-from twin.records.tables import SCHEMAS, Tables, read_tables
+from twin.records.tables import SCHEMAS, Tables
 from twin.records.validity import check_table, check_tables
 
 __all__ = ["Pairs", "check_order", "disturbances", "pair", "read_side", "read_table"]
@@ -43,15 +43,19 @@ class Pairs:
 
 def read_side(folder: Path, role: str) -> Tables:
     """Return the tables in a folder; ValueError naming the role, the file and what is wrong with it."""
-    for name in SCHEMAS:
-        read_table(folder, name, role)
-    tables = read_tables(folder)
+    tables = Tables(**{name: _read(folder, name, role) for name in SCHEMAS})
     check_tables(tables, f"{role} {folder}")
     return tables
 
 
 def read_table(folder: Path, name: str, role: str) -> pd.DataFrame:
     """Return one table in a folder, as it stands in its file; ValueError as of `read_side`."""
+    found = _read(folder, name, role)
+    check_table(name, found, f"{role} {folder / name}.parquet")
+    return found
+
+
+def _read(folder: Path, name: str, role: str) -> pd.DataFrame:
     path = folder / f"{name}.parquet"
     if not path.is_file():
         raise ValueError(
@@ -59,11 +63,9 @@ def read_table(folder: Path, name: str, role: str) -> pd.DataFrame:
             "`moe2 import` wrote"
         )
     try:
-        found = pd.read_parquet(path)
+        return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{role} {path}: cannot be read as Parquet ({error})") from None
-    check_table(name, found, f"{role} {path}")
-    return found
 
 
 def check_order(real: Path, twin: Path) -> None:

@@ -36,7 +36,7 @@ from twin.gateway.backlog import Backlog
 from twin.gateway.rules import Rules
 from twin.network import Link
 
-__all__ = ["Plan", "Recording", "journal_of", "perform", "prepare", "recording_of", "reports_in"]
+__all__ = ["Plan", "Recording", "dropped", "journal_of", "perform", "prepare", "recording_of", "reports_in"]
 
 
 OPEN = ("poisson", "gamma", "mmpp", "diurnal", "trace", "requests")
@@ -135,6 +135,15 @@ def perform(plan: Plan, watch: Callable[[int, Counts], None]) -> bool:
         for replication in range(len(plan.loads)):
             if not asyncio.run(_until_interrupted(_played(plan, replication, journal, watch))):
                 return False
+    return True
+
+
+def dropped(out: Path) -> bool:
+    """Remove the journal beside `out` if nothing was sent in its recording; returns whether it was removed."""
+    journal = journal_of(out)
+    if read_journal(journal).sent:
+        return False
+    journal.unlink()
     return True
 
 

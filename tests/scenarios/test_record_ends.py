@@ -16,6 +16,7 @@ from test_record import ROOT, check_laws, moe2
 from testbed_server import testbed_server
 
 from scenarios.recording.journal import Journal, Stopped, read_journal
+from scenarios.recording.recording import journal_of
 from twin.records.tables import SCHEMAS
 
 
@@ -107,3 +108,20 @@ def test_more_connections_than_files_unless_asked(tmp_path):
         scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address})
         found = recorded_by_a_process(scenario, endpoints, tmp_path / "out", nofile=64)
     assert f"requests: {n} served" in found.stdout, found.stdout + found.stderr
+
+
+def test_an_interrupt_before_anything_was_sent_leaves_nothing(tmp_path, monkeypatch):
+    """Exit 130 and no journal, so that the same command begins anew; --resume has nothing to write."""
+
+    def interrupted(plan, _):
+        with Journal(journal_of(plan.out), plan.manifest) as journal:
+            journal.add(Stopped(replication=0, at_s=0.0, whole=False))
+        return False
+
+    monkeypatch.setattr("scenarios.recording.recording.perform", interrupted)
+    with testbed_server() as a:
+        scenario, endpoints = write_sample(tmp_path / "in", [(0.0, 8, 2, "a")], {"a": a.address})
+        found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out")
+    assert found.exit_code == 130
+    assert "interrupted before anything was sent: nothing is kept" in found.output
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
