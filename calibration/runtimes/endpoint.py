@@ -137,4 +137,5 @@ def _without_password(url: str) -> str:
 def _why(error: Exception) -> str:
     """Return an error's first line, for a refusal with the way out; the others are links to read more."""
     refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403}
-    return f"{str(error).partition(chr(10))[0]}{'; does it ask for a key? see --key-variable' if refused else ''}"
+    key = "; does it ask for a key? see --key-variable (key_variable in a file of endpoints)" if refused else ""
+    return f"{str(error).partition(chr(10))[0]}{key}"

@@ -15,8 +15,9 @@ from record_sample import write_sample
 from test_record import ROOT, check_laws, moe2
 from testbed_server import testbed_server
 
-from scenarios.recording.journal import Journal, Stopped, read_journal
+from scenarios.recording.journal import Events, GivenUp, Journal, Sent, Stopped, Unanswered, read_journal
 from scenarios.recording.recording import journal_of
+from scenarios.recording.tabulating import of_replication
 from twin.records.tables import SCHEMAS
 
 
@@ -125,3 +126,36 @@ def test_an_interrupt_before_anything_was_sent_leaves_nothing(tmp_path, monkeypa
     assert found.exit_code == 130
     assert "interrupted before anything was sent: nothing is kept" in found.output
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("last", ["sent", "given_up", "unanswered"])
+def test_a_killed_recording_lasted_as_long_as_anything_is_known_of(last):
+    """Whatever the last event was, the recording ends just after it: who was rejected then had come."""
+    sent = {"replication": 0, "leg": 0, "attempt": 1, "planned_s": 1.0}
+    events = Events(manifest={}, sent=[Sent(**sent, sent_s=1.0)])
+    more = {
+        "sent": Sent(**sent, sent_s=7.0),
+        "given_up": GivenUp(replication=0, leg=0, attempt=1, at_s=7.0, reason="no answer"),
+        "unanswered": Unanswered(replication=0, request=1, at_s=7.0, status="rejected"),
+    }
+    getattr(events, last).append(more[last])
+    known = dict.fromkeys(("experts", "load", "link", "pool", "rules"))
+    assert 7.0 < of_replication(events, 0, **known).horizon_s < 7.001
+
+
+def test_what_went_wrong_is_told_in_numbers(tmp_path):
+    """Why legs were not served, the most frequent first, the rest in sum; no empty table without a budget."""
+    codes = [500, 500, 400, 501, 502, 503, 504, 505]
+    with testbed_server(does=lambda P: f"http {codes[P - 20]}" if 20 <= P < 28 else "") as a:
+        rows = [(0.01 * i, 20 + i, 2, "a") for i in range(len(codes) + 1)]
+        scenario, endpoints = write_sample(tmp_path / "in", rows, {"a": a.address})
+        found = moe2("record", scenario, "--endpoints", endpoints, "--out", tmp_path / "out", "--no-report")
+    assert found.exit_code == 0, found.output
+    lines = found.stdout.splitlines()
+    assert lines[:3] == [
+        "sample: no budget to judge",
+        "requests: 7 failed, 1 rejected, 1 served",
+        "2 legs failed: http 500: out of memory",
+    ]
+    assert sum(line.startswith("1 leg ") for line in lines) == 4
+    assert "2 more for 2 other reasons, which are in legs.parquet" in lines
