@@ -76,7 +76,7 @@ def _points(points: pd.DataFrame, keys: Sequence[str], *, front: bool) -> Table:
         rows.append((*(Cell(text=str(row[key]), style="name") for key in keys), mark, *figures))
     statistic = points["delay_statistic"].iloc[0]
     columns = (*keys, "Verdict", "Accuracy", f"Delay {statistic}", "Energy per request")
-    note = "Below a figure: its 95 % interval of chance (of an accuracy Wilson's), and the share of the tightest budget."
+    note = "Below a figure: its 95 % interval of chance (of accuracy Wilson's), and the share of the tightest budget."
     if front or list(keys) == ["variant"]:
         note += " The first point is the one that the others are compared with."
     return Table(caption="Every point", columns=columns, rows=tuple(rows), n_text=len(keys) + 1, note=note)
