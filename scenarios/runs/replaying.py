@@ -22,6 +22,7 @@ from twin.users.load import Legs, Requests, ranks
 
 __all__ = ["Replay", "Replayed", "read_replay"]
 
+_EPOCH_S = 1e8  # no run lasts three years: such instants count from 1970
 _NOT_SIMULATED = "not simulated: the record has no arrival or no lengths of it"
 
 
@@ -94,7 +95,7 @@ def read_replay(path: Path, *, experts: Sequence[str], devices: Sequence[str], d
     if not last_s < duration_s:
         raise ValueError(
             f"{path}: its last request arrives at {last_s:g} s, not before duration_s = {duration_s:g}; "
-            "raise it with --set duration_s=…"
+            f"{'its instants must count from its start' if last_s > _EPOCH_S else 'raise it with --set duration_s=…'}"
         )
     places = {experts[i]: n for n, i in enumerate(kept)}
     numbers = np.unique(tables.requests["replication"]).tolist()

@@ -147,8 +147,12 @@ def test_records_that_do_not_fit_are_refused(hand, tmp_path):  # noqa: F811
     recorded.requests[["arrived_s", "finished_s"]] = 70.0
     (tmp_path / "late").mkdir()
     write_tables(recorded, tmp_path / "late")
+    recorded.requests[["arrived_s", "finished_s"]] = 1.7e9
+    (tmp_path / "epoch").mkdir()
+    write_tables(recorded, tmp_path / "epoch")
     (tmp_path / "vllm.json").write_text("{}")
     for folder, told in (
+        ("epoch", "not before duration_s = 60; its instants must count from its start"),
         ("late", "not before duration_s = 60; raise it"),
         ("none", "cannot be read as a recorded run"),
         ("vllm.json", "is a file, and a recorded run is a folder, of `moe2 record`, `moe2 run` or `moe2 import`"),
