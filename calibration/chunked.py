@@ -11,7 +11,8 @@ that were sent side by side tell what an iteration with prompts and decodes cost
 of context.
 
 The robust fit tells the terms apart; it is of what is typical, and on a machine that is now and then slow that is less
-than the mean. A server's load is a sum of durations, so what the terms come to is brought to the sums measured.
+than the mean. A server's load is a sum of durations, so what the terms come to is brought to the sums measured, and g
+is by sums alone.
 """
 
 from collections.abc import Sequence
@@ -56,12 +57,13 @@ def as_chunked(profile: Profile, sessions: Sessions, token_budget: int) -> Profi
     terms, seconds, lengths = _rows(sessions, token_budget)
     fit = _fit(terms, seconds)
     prompts, decodes, mixed = _levels(fit, sessions, token_budget)
-    levels = np.array([1.0, decodes, prompts, prompts, decodes, decodes, mixed])  # of _TERMS
+    levels = np.array([1.0, decodes, prompts, prompts, decodes, decodes, 1.0])  # of _TERMS
+    level = np.append((fit.coefficients * levels)[:-1], mixed)
     fit = replace(
         fit,
-        coefficients=fit.coefficients * levels,
+        coefficients=level,
         covariance=fit.covariance * np.outer(levels, levels),
-        residuals=seconds / (terms @ (fit.coefficients * levels)) - 1.0,
+        residuals=seconds / (terms @ level) - 1.0,
     )
     errors, _ = left_out(terms[:, terms.any(axis=0)], seconds, lengths)
     evidence = dict(profile.evidence)
@@ -76,8 +78,9 @@ def as_chunked(profile: Profile, sessions: Sessions, token_budget: int) -> Profi
         "token_budget": token_budget,
         "request_s": rounded(float(fit.coefficients[_TERMS.index("o")])),
         "form": "TTFT of a lone prompt = o + d ceil(P / token_budget) + b P + c P²; d is the decode's",
-        "levels": {"prompts": rounded(prompts), "decodes": rounded(decodes), "mixed": rounded(mixed)},
-        "levels_are": "seconds measured over seconds of the robust fit, summed over all requests but outliers",
+        "levels": {"prompts": rounded(prompts), "decodes": rounded(decodes)},
+        "levels_are": "seconds measured over seconds of the robust fit, summed over all requests but outliers; what "
+        "mixed iterations cost more is by such sums alone",
     }
     costs = Costs(prefill=(first, b, c), base=d, per_sequence=e, per_context_token=f, mixed_per_context_token=g)
     mixed_j = 0.0 if g > 0 and profile.decode_j is not None else None
@@ -133,9 +136,10 @@ def _bursts(sessions: Sessions, token_budget: int) -> tuple[Floats, Floats]:
 
 
 def _levels(fit: Fit, sessions: Sessions, token_budget: int) -> tuple[float, float, float]:
-    """Return how many times as long as by the fit all lone prompts, all decoding, and what is mixed took together.
+    """Return how many times as long as by the fit all lone prompts and all decoding took together, and g by such sums.
 
-    Requests that are outliers to the fit are left out; 1 where it says that none took any time.
+    Requests that are outliers to the fit are left out; 1 where it says that none took any time. g is what bursts took
+    beyond their parts for each token of context, whatever the robust fit says: two short sessions hardly tell it.
     """
     o, d, b, c, e, f, g = fit.coefficients
     alone, batches = sessions.requests[sessions.requests["concurrency"] == 1], sessions.batches
@@ -150,8 +154,10 @@ def _levels(fit: Fit, sessions: Sessions, token_budget: int) -> tuple[float, flo
     level = _ratio(*prompts)
     terms, crowded_s = _bursts(sessions, token_budget)
     parts_s = terms @ np.array([o, decodes * d, level * b, level * c, decodes * e, decodes * f, 0.0])
-    measured, fitted = _sums(crowded_s, parts_s + g * terms[:, -1], fit.scale, less=parts_s)
-    return level, decodes, max(measured, 0.0) / fitted if fitted > 0 else 1.0
+    fitted_s = parts_s + g * terms[:, -1]
+    kept = np.abs(crowded_s / fitted_s - 1.0) <= OUTLIER_SCALES * fit.scale
+    context = terms[kept, -1].sum()
+    return level, decodes, max(float((crowded_s - parts_s)[kept].sum()), 0.0) / context if context > 0 else float(g)
 
 
 def _ratio(measured_s: float, fitted_s: float) -> float:
