@@ -120,12 +120,13 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def busy_ns(pid: int) -> dict[int, int]:
-    """Return the nanoseconds of processor time that each thread of a process has had."""
+def scheduled_ns(pid: int) -> dict[int, tuple[int, int]]:
+    """Return for each thread of a process the nanoseconds that it ran, and that it waited for its processor."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError):  # it may have ended
-            found[int(task.name)] = int((task / "schedstat").read_text(encoding="ascii").split()[0])
+            ran, waited, _ = (task / "schedstat").read_text(encoding="ascii").split()
+            found[int(task.name)] = (int(ran), int(waited))
     return found
 
 
@@ -215,11 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _computing_thread(address: str) -> int:
     """Return the id of this process's thread that a prompt keeps busiest."""
-    before = busy_ns(os.getpid())
+    before = scheduled_ns(os.getpid())
     asked = {"prompt": [5] * 64, "n_predict": 16, "ignore_eos": True}
     httpx.post(f"{address}/completion", json=asked, timeout=READY_S).raise_for_status()
-    after = busy_ns(os.getpid())
-    used = {thread: ns - before.get(thread, 0) for thread, ns in after.items() if thread != os.getpid()}
+    after = scheduled_ns(os.getpid())
+    used = {thread: ns[0] - before.get(thread, (0, 0))[0] for thread, ns in after.items() if thread != os.getpid()}
     return max(used, key=used.__getitem__)
 
 

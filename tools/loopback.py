@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 
 from calibration.session.plan import FIRST_LENGTHS, Plan
-from tests.llama_server import busy_ns, llama_process
+from tests.llama_server import llama_process, scheduled_ns
 
 ALWAYS_ADD = 1e-6  # a precision that no fit has, so that lengths are added as long as there may be more
 
@@ -93,9 +93,9 @@ class Loopback:
         return self.context_tokens * (1 if self.one_kv_buffer else self.slots)
 
     @property
-    def cpu_s(self) -> float:
-        """Seconds of processor time that the server's computing thread has had."""
-        return max(busy_ns(self.pid).values()) / 1e9
+    def scheduled_ns(self) -> tuple[int, int]:
+        """Nanoseconds that the computing thread has run, and has waited for its core."""
+        return max(scheduled_ns(self.pid).values())
 
 
 @contextmanager

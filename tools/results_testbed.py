@@ -10,7 +10,7 @@ from tools.testbed import METRICS, ROOT
 TARGETS = {"E2E, mean": 0.05, "E2E, p95": 0.12, "throughput": 0.03}
 """How far the twin may be off, beyond the drift; the other figures are reported without one."""
 CONTENDED = 0.9
-"""A server that had its core for less of its busy time was disturbed by something else on the machine."""
+"""A server that had its core for less of what it could use was disturbed by something else on the machine."""
 
 
 def sections() -> Iterable[str]:
@@ -112,12 +112,12 @@ def honest(rows: list[dict[str, Any]]) -> Iterable[str]:
         f"{n} requests in {len(rows)} recordings; in {same} of them every status has as many requests as in the twin. "
         f"The latest send was {1000 * max(row['late_max_s'] for row in rows):.0f} ms late. {_paces(rows)}The server "
         f"had its core for {min(row['cpu_share'] for row in rows):.0%} to "
-        f"{max(row['cpu_share'] for row in rows):.0%} of the time in which it had a request."
+        f"{max(row['cpu_share'] for row in rows):.0%} of the time in which it had something to compute."
     )
     if contended := [row for row in rows if row["cpu_share"] < CONTENDED]:
         yield (
             f"In {len(contended)} of the recordings something else took the server's core for more than "
-            f"{1 - CONTENDED:.0%} of its busy time: their errors are of a disturbed machine, which is in no model."
+            f"{1 - CONTENDED:.0%} of what it could use: their errors are of a disturbed machine, which is in no model."
         )
     yield (
         "Several servers at once contend for the cores, which the twin does not model: they test routing, counts "

@@ -178,7 +178,7 @@ class Bench:
         return n / float(tables.requests["finished_s"].max())
 
     def _record(self, name: str, *, rate: float, seed: int) -> float:
-        """Record Poisson arrivals with `moe2 record`; returns the server's processor time over its busy time."""
+        """Record Poisson arrivals with `moe2 record`; returns how much of the core that it could use the server had."""
         folder = self.folder / "recordings" / name
         if (folder / "out" / "summary.json").is_file():
             return float((folder / "cpu_share").read_text(encoding="utf-8"))
@@ -195,10 +195,10 @@ class Bench:
         self.say(f"recording {len(rows)} requests in {duration_s:g} s, {name}")
         moe2, out = Path(sys.executable).with_name("moe2"), folder / "out"
         words = [moe2, "record", scenario, "--endpoints", folder / "endpoints.toml", "--out", out, "--no-report", "-q"]
-        began_s = self.server.cpu_s
+        began = self.server.scheduled_ns
         subprocess.run([str(word) for word in words], check=True)  # noqa: S603
-        busy_s = float(pd.read_parquet(out / "devices.parquet")["busy_s"].sum())
-        share = (self.server.cpu_s - began_s) / busy_s
+        ran, waited = np.subtract(self.server.scheduled_ns, began)
+        share = float(ran / (ran + waited))
         (folder / "cpu_share").write_text(f"{share}\n", encoding="utf-8")
         return share
 
