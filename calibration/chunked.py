@@ -56,15 +56,13 @@ def as_chunked(profile: Profile, sessions: Sessions, token_budget: int) -> Profi
         )
     terms, seconds, lengths = _rows(sessions, token_budget)
     fit = _fit(terms, seconds)
-    prompts, decodes, mixed = _levels(fit, sessions, token_budget)
+    prompts, decodes = _levels(fit, sessions, token_budget)
     levels = np.array([1.0, decodes, prompts, prompts, decodes, decodes, 1.0])  # of _TERMS
-    level = np.append((fit.coefficients * levels)[:-1], mixed)
-    fit = replace(
-        fit,
-        coefficients=level,
-        covariance=fit.covariance * np.outer(levels, levels),
-        residuals=seconds / (terms @ level) - 1.0,
-    )
+    coefficients, covariance = fit.coefficients * levels, fit.covariance * np.outer(levels, levels)
+    mixed, error = _mixed(coefficients, *_bursts(sessions, token_budget), scale=fit.scale)
+    coefficients[-1], covariance[-1], covariance[:, -1], covariance[-1, -1] = mixed, 0.0, 0.0, error**2
+    residuals = seconds / (terms @ coefficients) - 1.0
+    fit = replace(fit, coefficients=coefficients, covariance=covariance, residuals=residuals)
     errors, _ = left_out(terms[:, terms.any(axis=0)], seconds, lengths)
     evidence = dict(profile.evidence)
     for phase, combined in (("prefill", _PREFILL), ("decode", _DECODE)):
@@ -135,13 +133,12 @@ def _bursts(sessions: Sessions, token_budget: int) -> tuple[Floats, Floats]:
     return np.column_stack((np.ones_like(P), iterations, n * P, n * P**2, decoded, context, context)), seconds
 
 
-def _levels(fit: Fit, sessions: Sessions, token_budget: int) -> tuple[float, float, float]:
-    """Return how many times as long as by the fit all lone prompts and all decoding took together, and g by such sums.
+def _levels(fit: Fit, sessions: Sessions, token_budget: int) -> tuple[float, float]:
+    """Return how many times as long as by the fit all lone prompts, and all decoding, took together.
 
-    Requests that are outliers to the fit are left out; 1 where it says that none took any time. g is what bursts took
-    beyond their parts for each token of context, whatever the robust fit says: two short sessions hardly tell it.
+    Requests that are outliers to the fit are left out; 1 where it says that none took any time.
     """
-    o, d, b, c, e, f, g = fit.coefficients
+    o, d, b, c, e, f, _ = fit.coefficients
     alone, batches = sessions.requests[sessions.requests["concurrency"] == 1], sessions.batches
     P, out = (alone[f"asked_{key}_tokens"].to_numpy(dtype=np.float64) for key in ("prompt", "output"))
     n, context = decode_terms(P, out).T
@@ -151,13 +148,23 @@ def _levels(fit: Fit, sessions: Sessions, token_budget: int) -> tuple[float, flo
     decodes = _ratio(*(x + y for x, y in zip(decoding, together, strict=True)))
     around_s = o + decodes * d * np.ceil(P / token_budget)
     prompts = _sums(alone["ttft_s"].to_numpy(), around_s + b * P + c * P**2, fit.scale, less=around_s)
-    level = _ratio(*prompts)
-    terms, crowded_s = _bursts(sessions, token_budget)
-    parts_s = terms @ np.array([o, decodes * d, level * b, level * c, decodes * e, decodes * f, 0.0])
-    fitted_s = parts_s + g * terms[:, -1]
-    kept = np.abs(crowded_s / fitted_s - 1.0) <= OUTLIER_SCALES * fit.scale
-    context = terms[kept, -1].sum()
-    return level, decodes, max(float((crowded_s - parts_s)[kept].sum()), 0.0) / context if context > 0 else float(g)
+    return _ratio(*prompts), decodes
+
+
+def _mixed(coefficients: Floats, terms: Floats, seconds: Floats, *, scale: float) -> tuple[float, float]:
+    """Return g and its standard error: what bursts took beyond their parts for each token of context, summed.
+
+    So it is whatever the robust fit says, which hardly tells it from a few short sessions. Bursts that are outliers
+    to that fit are left out; where all are, and where there are none, g stays the fit's.
+    """
+    g, context = float(coefficients[-1]), terms[:, -1]
+    parts_s = terms[:, :-1] @ coefficients[:-1]
+    kept = (context > 0) & (np.abs(seconds / (parts_s + g * context) - 1.0) <= OUTLIER_SCALES * scale)
+    if not kept.any():
+        return g, 0.0
+    beyond_s, total = (seconds - parts_s)[kept], context[kept].sum()
+    found = max(float(beyond_s.sum() / total), 0.0)
+    return found, float(np.linalg.norm(beyond_s - found * context[kept]) / total)  # bursts as independent
 
 
 def _ratio(measured_s: float, fitted_s: float) -> float:

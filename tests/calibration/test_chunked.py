@@ -99,6 +99,11 @@ def with_bursts(sessions, **how):
     return replace(sessions, requests=pd.concat([lone, *told], ignore_index=True))
 
 
+@pytest.fixture(scope="module")
+def lawful():
+    return session_profile(sessions_of_the_law(told=True), name="bench/m/q", quantization="q")
+
+
 @pytest.mark.parametrize("spread_s", [0.0, 2e-4])
 def test_what_mixed_iterations_cost_more_is_found(spread_s):
     """Prompts beside decodes that cost G more for each token of context: G is found, and the rest as without."""
@@ -118,6 +123,62 @@ def test_mixed_iterations_that_cost_no_more_have_no_term(monkeypatch):
     sessions = with_bursts(sessions_of_the_law(told=True))
     costs = session_profile(sessions, name="bench/m/q", quantization="q", token_budget=BUDGET).seconds
     assert costs.mixed_per_context_token < 1e-3 * F
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1), slow=st.floats(0.0, 0.3), more=st.floats(0.02, 0.25))
+def test_mixed_iterations_come_to_what_was_measured(lawful, seed, slow, more):
+    """On a machine that is slow now and then, bursts take by the costs together what they took when measured."""
+    sessions, chance = sessions_of_the_law(told=True), np.random.default_rng(seed)
+    bursts = []
+    for repeat in range(6):
+        factor = (1 + more * (chance.random() < slow)) * chance.uniform(1.0, 1.1)  # g stays above 0
+        for P in (74, 172, 400):
+            burst = burst_of_the_law(P, 4, repeat=repeat)
+            late_s = burst["first_token_s"].max() * (factor - 1)
+            chunks = [[at_s + late_s for at_s in found] for found in burst["chunk_s"]]
+            shifted = {key: burst[key] + late_s for key in ("first_token_s", "finished_s", "ttft_s")}
+            bursts.append(burst.assign(chunk_s=chunks, server_prefill_s=np.nan, **shifted))
+    lone = sessions.requests.assign(sent_s=0.0, first_token_s=0.0, finished_s=0.0, chunk_s=None)
+    for frame, column in (
+        (lone, "ttft_s"),
+        (lone, "server_prefill_s"),
+        (lone, "decode_s"),
+        (sessions.batches, "seconds"),
+    ):
+        frame[column] *= chance.lognormal(0.0, 0.06, len(frame))  # so that no burst is an outlier
+    requests = pd.concat([lone, *bursts], ignore_index=True)
+    profile = as_chunked(lawful, replace(sessions, requests=requests), BUDGET)
+    costs, found = profile.seconds, bursts_of(requests)
+    iterations = np.ceil(found["prompt_tokens"] / BUDGET) + found["n_mixed"]
+    prompts = found["n_sequences"] * found["prompt_tokens"]
+    by_costs = (
+        profile.evidence["chunked"]["request_s"]
+        + costs.base * iterations
+        + costs.prefill[1] * prompts
+        + costs.prefill[2] * prompts * found["prompt_tokens"]
+        + costs.per_sequence * found["decoded_tokens"]
+        + (costs.per_context_token + costs.mixed_per_context_token) * found["context_tokens"]
+    )
+    assert by_costs.sum() == pytest.approx(found["seconds"].sum(), rel=0.003)
+    ((variance,),) = profile.evidence["mixed_s"]["covariance"]
+    assert costs.mixed_per_context_token > variance**0.5 > 0
+
+
+def test_joules_of_batches_hold_their_mixed_iterations():
+    """A profile with joules costs no more of them in a mixed iteration; one without has no such term."""
+    sessions = with_bursts(sessions_of_the_law(told=True))
+    plain = session_profile(sessions, name="bench/m/q", quantization="q")
+    joules = replace(
+        plain,
+        provenance=replace(plain.provenance, energy="measured"),
+        energy_scope="board",
+        prefill_j=(0.1, 0.01, 0.0),
+        decode_j=(0.1, 0.02, 0.0),
+        idle_w=5.0,
+    )
+    assert as_chunked(joules, sessions, BUDGET).mixed_j == 0.0
+    assert as_chunked(plain, sessions, BUDGET).mixed_j is None
 
 
 def test_a_burst_is_counted_until_its_last_first_token():
@@ -155,11 +216,6 @@ def test_a_batch_is_needed_and_a_budget():
         session_profile(sessions, name="bench/m/q", quantization="q", token_budget=BUDGET)
     with pytest.raises(ValueError, match="at least 1 token"):
         session_profile(sessions_of_the_law(told=True), name="bench/m/q", quantization="q", token_budget=0)
-
-
-@pytest.fixture(scope="module")
-def lawful():
-    return session_profile(sessions_of_the_law(told=True), name="bench/m/q", quantization="q")
 
 
 @settings(deadline=None, max_examples=10)
