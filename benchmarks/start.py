@@ -19,7 +19,7 @@ KEPT = """
 import numpy as np
 from twin.engines.machine import settings_of, slots_of, state_of
 from benchmarks.simpy_engine import plant
-from twin.engines.kernel import advance
+from twin.engines.kernel.server import advance
 from twin.engines.queues import queue_of
 settings = settings_of(plant()[0], 1.0)
 row, whole, one = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), np.ones(1)

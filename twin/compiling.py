@@ -28,8 +28,8 @@ class Compiled(Generic[P, R]):
     """A function in machine code, which is made or found on disk when it is first called with such arguments.
 
     They are arrays, numbers annotated as such, and named tuples of both; the result is a number or None. The code
-    allocates nothing and raises nothing: an array that is its result is brought by the caller. What it calls stands in
-    the same file, for which the code is kept.
+    allocates nothing and raises nothing: an array that is its result is brought by the caller. What it calls is
+    `inlined`, in whatever file.
     """
 
     def __init__(self, function: Callable[P, R]) -> None:

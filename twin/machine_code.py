@@ -48,7 +48,7 @@ def entry_of(function: Callable[..., Any], kinds: str, layout: str, example: Seq
     numba finds the types of the arguments by, `result` the letter of the result or nothing.
     """
     source = Path(function.__code__.co_filename)
-    made_of = sha256(repr((source.read_bytes(), _versions())).encode()).digest()
+    made_of = sha256(repr((_written(function), _versions())).encode()).digest()
     folders = _folders(source)
     key = sha256(repr((kinds, layout, result, _processor())).encode()).hexdigest()[:16]
     name = f"{source.stem}.{function.__name__}-{key}.code"
@@ -60,6 +60,24 @@ def entry_of(function: Callable[..., Any], kinds: str, layout: str, example: Seq
         if _keep(folder / name, made_of, code):
             break
     return _loaded(code)
+
+
+def _written(function: Callable[..., Any]) -> tuple[list[bytes], list[str]]:
+    """Return what a function's code follows from: the files of it and of its parts, and the constants they name."""
+    files: dict[str, bytes] = {}
+    constants: set[str] = set()
+    left = [function]
+    seen = set(left)
+    while left:
+        code, known = left[-1].__code__, left.pop().__globals__
+        files.setdefault(code.co_filename, Path(code.co_filename).read_bytes())
+        for name, value in ((name, known[name]) for name in code.co_names if name in known):
+            if isinstance(value, Inlined) and value.function not in seen:
+                seen.add(value.function)
+                left.append(value.function)
+            elif isinstance(value, (int, float, tuple)):
+                constants.add(f"{name} = {value!r}")
+    return [files[name] for name in sorted(files)], sorted(constants)
 
 
 @cache

@@ -53,7 +53,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_run_without_report_loads_what_it_needs(found: dict[str, Any]) -> None:
     """It simulates with the radio and compiled code, and loads no library that draws, trains, solves or compiles."""
     loaded = set(found["loaded"])
-    assert {"twin.engines.kernel", "twin.radio.attachment", "llvmlite.binding"} <= loaded
+    assert {"twin.engines.kernel.server", "twin.radio.attachment", "llvmlite.binding"} <= loaded
     assert loaded.intersection(NEVER) == set()
 
 

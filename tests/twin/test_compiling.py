@@ -127,6 +127,27 @@ def test_kept_code_is_loaded_without_numba_for_its_source_alone(tmp_path: Path) 
     assert len(_kept(tmp_path)) == 1
 
 
+def test_kept_code_follows_what_stands_in_other_files(tmp_path: Path) -> None:
+    """A part or a constant that changed in another file is compiled anew, and a change of neither is not."""
+    part, constant, source = (tmp_path / f"{name}.py" for name in ("part", "constant", "growing"))
+    part.write_text("from twin.compiling import inlined\n\n@inlined\ndef more(x, by):\n    return x * by\n")
+    constant.write_text("LEAST = 1.0\n")
+    source.write_text(
+        MODULE.replace("import numpy as np", "from part import more\nfrom constant import LEAST").replace(
+            "exp(x) * by", "max(LEAST, more(x, by))"
+        )
+    )
+    assert _used(tmp_path) == {"n": 3, "out": [1.0, 2.0, 4.0], "numba": True}
+    constant.write_text("LEAST = 1.0  # as it was\n")
+    assert _used(tmp_path) == {"n": 3, "out": [1.0, 2.0, 4.0], "numba": False}
+    constant.write_text("LEAST = 3.0\n")
+    assert _used(tmp_path) == {"n": 3, "out": [3.0, 3.0, 4.0], "numba": True}
+    part.write_text(part.read_text().replace("x * by", "x + by"))
+    assert _used(tmp_path) == {"n": 3, "out": [3.0, 3.0, 4.0], "numba": True}
+    part.write_text(part.read_text().replace("x + by", "9 * x + by"))
+    assert _used(tmp_path) == {"n": 3, "out": [3.0, 11.0, 20.0], "numba": True}
+
+
 def test_code_that_cannot_be_kept_is_no_error(tmp_path: Path) -> None:
     """Where neither the source's folder nor the user's can be written, every start compiles."""
     (tmp_path / "growing.py").write_text(MODULE)

@@ -8,7 +8,7 @@ from twin_plant import expert, legs_to_all, profile, requests_at
 
 from tests import oracle_chunked as oracle
 from tests.strategies import MIXED, coefficients, loads
-from twin.engines.kernel import advance
+from twin.engines.kernel.server import advance
 from twin.engines.machine import settings_of, slots_of, state_of
 from twin.engines.queues import queue_of
 from twin.network import Network

@@ -6,8 +6,8 @@ from math import inf, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from twin.engines.kernel import BOUNDARY, STOPPED, advance, begin, cut
-from twin.engines.machine import settings_of, slots_of, state_of
+from twin.engines.kernel.server import advance, begin, cut
+from twin.engines.machine import BOUNDARY, STOPPED, settings_of, slots_of, state_of
 from twin.servers.course import Account
 from twin.servers.expert import Expert
 from twin.servers.faults import Crash, Pace, PowerSwitch
@@ -29,7 +29,7 @@ class CompiledServer:
         self.n_settled = 0  # legs at the front that an earlier crash has settled
 
     def advance(self, until_s: float, halt_s: float) -> float:
-        """See `kernel.advance`."""
+        """See `kernel.server.advance`."""
         if self._advance is None:
             self._advance = advance.bound(self.settings, self.state, self.slots, self.queue)
         return self._advance(until_s, halt_s)

@@ -1,9 +1,18 @@
 """The records that the compiled engine works on: a server's settings, its state, its slots and its legs."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from twin.servers.expert import Expert, coefficients
+
+Record = Any
+"""A row of SETTINGS, STATE, SLOT or LEG: compiled code reads its fields as attributes."""
+IDLE, BOUNDARY, PROMPT, RUN, STOPPED = range(5)
+"""What a server is at: its `phase`."""
+NONE, ALL = -1, -2
+"""No leg, and all that run, where a leg may be named."""
 
 _COEFFICIENTS = tuple("abcdefg")
 
@@ -20,7 +29,7 @@ The capacity is in tokens or blocks.
 
 STATE = np.dtype(
     [
-        ("phase", np.int64),  # what the server is at, see `kernel`
+        ("phase", np.int64),  # IDLE …
         ("now_s", np.float64),  # the last boundary
         ("end_s", np.float64),  # of the iteration that carries a prompt
         ("spent_j", np.float64),  # of that iteration
@@ -38,7 +47,7 @@ STATE = np.dtype(
         ("n_admitted", np.int64),  # ever
         ("n_finished", np.int64),  # ever
         ("free", np.int64),  # tokens or blocks
-        ("unclaimed", np.int64),  # the leg whose newest token has no block yet; -1 none, -2 all that run
+        ("unclaimed", np.int64),  # the leg whose newest token has no block yet, NONE or ALL
         ("n_iterations", np.int64),
         ("context_tokens", np.int64),
         ("decode_factors", np.float64),
@@ -96,7 +105,7 @@ def state_of(settings: NDArray[np.void]) -> NDArray[np.void]:
     """Return the state of an empty server at time 0, shape (1,)."""
     state = np.zeros(1, dtype=STATE)
     state["free"] = settings["capacity"]
-    state["unclaimed"] = -1
+    state["unclaimed"] = NONE
     return state
 
 
