@@ -1,8 +1,9 @@
 """False alarms and power of `moe2 sync` on real recordings: the calibrations that `make testbed` leaves behind.
 
-A profile is fitted on the first six; every later one is a recording of an undisturbed machine and must not be called
-drifted, and with all its durations, or all its joules, a fifth larger it must be. `python -m tools.drift [FOLDER …]`;
-without a folder the long testbed's. Recordings of the same server only: their models and devices are compared.
+A profile is fitted on the six that were made first, whatever they are called; every later one is a recording of an
+undisturbed machine and must not be called drifted, and with all its durations, or all its joules, a fifth larger it
+must be. `python -m tools.drift [FOLDER …]`; without a folder the long testbed's. Recordings of the same server only:
+their models and devices are compared.
 
 Where the speed of the server's core was measured beside them (`tools/speedometer.py`), it is told again with every
 session's seconds divided by how slow the core was in it: what is left of the spread between sessions.
@@ -10,6 +11,7 @@ session's seconds divided by how slow the core was in it: what is left of the sp
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 from calibration.drift import Drift, drift_of
 from calibration.observed import Observations, joules_of, of_sessions
 from calibration.profile import Profile
+from calibration.session.store import Store
 from calibration.session_profile import session_profile
 from calibration.sessions import Sessions, batches_of, read_sessions
 from tools.speedometer import read_speeds, slowdown
@@ -30,13 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print each recording's outcome and the counts, of seconds and of joules where they were recorded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = ROOT / "runs" / "loopback" / "calibrations"
-    parser.add_argument("folders", type=Path, nargs="*", default=[default], help="folders of recordings, in order")
-    found = [path.parent for folder in parser.parse_args(arguments).folders for path in _manifests(folder)]
+    parser.add_argument("folders", type=Path, nargs="*", default=[default], help="folders of recordings")
+    found = recordings_in(parser.parse_args(arguments).folders)
     if len(found) <= N_PROFILE:
         raise SystemExit(f"found {len(found)} recordings, needs more than {N_PROFILE}; run `make testbed` first")
     sessions = {folder: read_sessions([folder]) for folder in found}
     profile = _profile(read_sessions(found[:N_PROFILE]))
-    later = {folder.name: sessions[folder] for folder in found[N_PROFILE:]}
+    later = {os.path.relpath(folder): sessions[folder] for folder in found[N_PROFILE:]}
     _judge(profile, {name: of_sessions(sessions) for name, sessions in later.items()}, "seconds")
     if paces := _paces(found):
         known = {str(sessions[folder].requests["session"].iloc[0]): pace for folder, pace in paces.items()}
@@ -47,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("joules: no joules recorded")
     else:
         _judge(profile, joules, "joules")
+
+
+def recordings_in(folders: Sequence[Path]) -> list[Path]:
+    """Return the recordings in folders in the order in which they were begun, whatever they are called."""
+    found = {path.parent for folder in folders for path in folder.glob("*/manifest.json")}
+    return sorted(found, key=lambda recording: (Store(folder=recording).manifest()["began_unix_s"], recording))
 
 
 def _profile(sessions: Sessions) -> Profile:
@@ -83,10 +92,6 @@ def _judge(profile: Profile, recordings: Mapping[str, Observations], what: str) 
         print(f"{name}, {what}: as they are {_words(undisturbed)}; {LARGER:g} times as many {_words(more)}")
     n = len(recordings)
     print(f"{what}: false alarms: {alarms} of {n}; {LARGER - 1:.0%} more: found in {hits} of {n}, named in {named}")
-
-
-def _manifests(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/manifest.json"))
 
 
 def _words(drift: Drift) -> str:

@@ -45,7 +45,8 @@ def compare(
     """
     from scenarios.comparing.comparison import check_out, write_comparison
     from scenarios.comparing.comparison import compare as compared
-    from scenarios.comparing.sides import check_order, disturbances, read_side
+    from scenarios.comparing.origins import check_order, disturbances
+    from scenarios.comparing.sides import read_side
     from scenarios.comparing.tolerances import EXACT_COUNTS, read_tolerances
 
     with bad_input():

@@ -27,7 +27,8 @@ def register(app: typer.Typer) -> None:
 def sync(  # noqa: PLR0917 - the command line's options
     profile: Annotated[str, typer.Argument(help="A profile's file, or the name of a bundled one.")],
     recorded: Annotated[
-        list[Path], typer.Argument(help="Folders of `moe2 calibrate` or `moe2 record`; each is one session.")
+        list[Path],
+        typer.Argument(help="Folders of `moe2 calibrate`, `moe2 record` or `moe2 import`; each is one session."),
     ],
     prior: Annotated[
         bool, typer.Option("--prior/--scratch", help="Refit with the old evidence as prior, or from the new alone.")

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 @traces.command("add")
 def traces_add(  # noqa: PLR0917 - the command line's options
-    recorded: Annotated[Path, typer.Argument(help="Folder of the recorded run.")],
+    recorded: Annotated[Path, typer.Argument(help="Folder of `moe2 record` or `moe2 import`.")],
     tolerances: Annotated[Path, typer.Option(metavar="FILE", help="TOML file of tolerances that it must meet.")],
     note: Annotated[str, typer.Option(help="On what and how it was recorded.")],
     scenario: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scenarios.story.late import late_words
-from scenarios.story.stolen import stolen_words
 from twin.records.tables import SCHEMAS, Tables
 from twin.records.validity import check_table, check_tables
 
-__all__ = ["Pairs", "check_order", "disturbances", "pair", "read_side", "read_table"]
+__all__ = ["Pairs", "pair", "read_side", "read_table"]
 
 _OF_REQUEST = ["replication", "request_id"]
 _OF_LEG = [*_OF_REQUEST, "expert"]
-_MEASURED = ("recorded", "imported")  # engines of a summary that simulated nothing
 _ALIKE_S = 0.001  # instants of one request are no farther apart on two sides, whatever its file rounds to
 _LEVELS = np.array([1, 2, 4, 8, 16])
 _LEVEL_NAMES = np.array(["0", "1", "2-3", "4-7", "8-15", "16+"], dtype=object)
@@ -66,39 +62,6 @@ def _read(folder: Path, name: str, role: str) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{role} {path}: cannot be read as Parquet ({error})") from None
-
-
-def check_order(real: Path, twin: Path) -> None:
-    """Raise ValueError where summaries say that the first run was simulated and the second measured.
-
-    Errors are relative to the first. Two runs of one kind, or one that does not tell, are compared in any order.
-    """
-    if _engine(twin) in _MEASURED and _engine(real) not in {*_MEASURED, None}:
-        raise ValueError(
-            f"REAL {real} was simulated and TWIN {twin} was measured: the measured run comes first, "
-            f"`moe2 compare {twin} {real}`"
-        )
-
-
-def _engine(folder: Path) -> str | None:
-    try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["engine"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) else None
-
-
-def disturbances(folder: Path, role: str) -> list[str]:
-    """Return what the summary in a folder says of how it was recorded, where that is in its times; nothing of a run."""
-    try:
-        about = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["recording"]
-        told = [*stolen_words(about.get("steal_share"), least=-1.0), *about.get("slots_apart", [])]
-        if about.get("interrupted"):
-            told.append("interrupted: requests that were under way are unfinished")
-        told += late_words(about["lateness"])
-    except (OSError, ValueError, KeyError, TypeError):  # tables alone are enough to be compared
-        return []
-    return [f"{role}: {words}" for words in told]
 
 
 def pair(real: Tables, twin: Tables) -> Pairs:

@@ -19,6 +19,7 @@ from calibration.refitting import Errors, How, refitted
 from calibration.relative import relative_covariance
 from calibration.sessions import Sessions, read_sessions
 from calibration.versions import profile_sha256
+from scenarios.comparing.origins import check_measured
 from scenarios.comparing.sides import read_table
 from scenarios.files.complaints import near
 
@@ -141,7 +142,7 @@ def _check_new(profile: Profile, observed: Observations) -> None:
 
 
 def observations_in(folders: Sequence[Path], expert: str | None) -> Recorded:
-    """Return what recordings of `moe2 calibrate` and runs of `moe2 record` say, in any mixture.
+    """Return what recordings of `moe2 calibrate` and runs of `moe2 record` or `moe2 import` say, in any mixture.
 
     Of a run with several experts `expert` names the one; its joules are not told by phase, and count for nothing here.
     Raises ValueError naming the folder and what is wrong, and for one that is given twice: it is one session.
@@ -198,6 +199,7 @@ def _legs(folder: Path, expert: str | None) -> pd.DataFrame:
             f"{folder}: neither a recording of `moe2 calibrate` (manifest.json) nor a run of `moe2 record` "
             "(legs.parquet)"
         )
+    check_measured(folder, "RECORDED", "a profile that is held against its own twin never drifts")
     legs = read_table(folder, "legs", "RECORDED")
     names = [str(name) for name in legs["expert"].unique()]
     if expert is None and len(names) != 1:

@@ -18,6 +18,7 @@ import tomli_w
 
 from calibration.profile import file_name, find_profile, write_profile
 from scenarios.comparing.comparison import Comparison, compare
+from scenarios.comparing.origins import check_measured
 from scenarios.comparing.sides import read_side
 from scenarios.comparing.tolerances import read_tolerances
 from scenarios.files.complaints import near
@@ -98,7 +99,8 @@ def add_trace(
     """Keep a recorded run as a trace of that name and return its folder and how far the twin is from it now.
 
     `scenario` holds the experts with the profiles used; they are copied beside it. `note` says how it was recorded.
-    Raises ValueError for a name that is there already, files that are too big, and whatever a replay would refuse.
+    Raises ValueError for a run that was simulated, a name that is there already, files that are too big, and whatever
+    a replay would refuse.
     """
     out = folder / name
     if not name or Path(name).name != name or name.startswith("."):
@@ -109,6 +111,7 @@ def add_trace(
         raise ValueError("--note is empty; say on what and how the run was recorded")
     check_writable(folder, option="--folder")
     read_tolerances(tolerances)
+    check_measured(recorded, "RECORDED", "a twin that is held against itself is never wrong")
     read_side(recorded, "RECORDED")
     with whole_folder(out, _ABOUT) as draft:
         for table in SCHEMAS:

@@ -1,5 +1,7 @@
 """Tables of a made-up run of two experts, as a recorder or the twin would write them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -56,3 +58,10 @@ def _one(seed, n, *, replication, stretch, jitter, legs):
     devices = pd.DataFrame({"replication": replication, "device": ["a", "b"], "busy_s": 90.0, "idle_s": 10.0})
     energies = {"busy_energy_j": 900.0, "idle_energy_j": 50.0, "overhead_energy_j": 0.0, "energy_j": 950.0}
     return Tables(requests=requests, legs=made, devices=devices.assign(**energies, utilisation=0.9))
+
+
+def called_recorded(folder):
+    """Let the summary of a simulated run say that it was recorded, for what takes no other; returns the folder."""
+    path = folder / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "engine": "recorded"}))
+    return folder

@@ -6,16 +6,17 @@ from functools import partial
 
 import numpy as np
 import pytest
+from calibrated_sample import MANIFEST, TRUE, calibrated
+from recorded_tables import called_recorded
 from test_cli import PROFILE, hand, moe2  # noqa: F401 - a fixture
 
 from calibration.intervals import bootstrap_by_cluster
 from calibration.meters.replay import ReplayMeter
 from calibration.profile import read_profile, write_profile
 from calibration.recordings import Source
-from calibration.runtimes.generation import Generation
 from calibration.session.measuring import Bench, idle_row, measure
-from calibration.session.plan import Cell, Plan, cells_of, first_lengths
-from calibration.session.store import Store, request_row
+from calibration.session.plan import Plan, cells_of, first_lengths
+from calibration.session.store import Store
 from calibration.session_profile import session_profile
 from calibration.sessions import read_sessions
 from calibration.sources.power_bench import PowerSeries
@@ -23,44 +24,11 @@ from calibration.versions import profile_sha256, version_of
 from tests.calibration.law_runtime import LawRuntime
 from tests.clock import Clock
 
-TRUE = (0.02, 1e-3, 1e-7, 0.024, 2e-6)
-LENGTHS = (32, 128, 512, 2048)
-MANIFEST = {
-    "plan": {}, "model": "m", "device": "bench", "runtime_build": "b", "began_unix_s": 1.0, "formulas": {},
-    "meter": {"scope": None, "name": "none"}, "allowed": [], "host": {"power_mode": "p"},
-    "runtime": {"context_tokens": 8192}, "model_sha256": "0" * 64,
-}  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     """Take three draws of a profile's bootstrap, not 200: nothing here looks at it."""
     monkeypatch.setattr("calibration.evidence.bootstrap_by_cluster", partial(bootstrap_by_cluster, n=3))
-
-
-def recording(folder, seed, *, slower=1.0, spread=0.01):
-    """Write a recording of `moe2 calibrate` of a made-up server, whose seconds are known."""
-    rng = np.random.default_rng(seed)
-    store = Store(folder=folder)
-    store.begin(MANIFEST)
-    factor = slower * np.exp(spread * rng.standard_normal())
-    for block in range(2):
-        for P in LENGTHS:
-            for out in (1, 16, 64):
-                cell = Cell(block=block, prompt_tokens=P, output_tokens=out, concurrency=1)
-                rows = [request_row(cell, str(seed), n, generation(rng, P, out, factor)) for n in range(3)]
-                store.add(cell.key, rows)
-    return folder
-
-
-def generation(rng, P, out, factor):
-    a, b, c, d, f = TRUE
-    first_s, step_s = rng.lognormal(0, 0.02, 2) * factor * np.array([a + b * P + c * P**2, d + f * (P + out / 2)])
-    return Generation(
-        asked_prompt_tokens=P, asked_output_tokens=out, sent_s=0.0, first_token_s=first_s,
-        finished_s=first_s + (out - 1) * step_s, chunk_s=(), prompt_tokens=P, output_tokens=out, cached_tokens=0,
-        server_prefill_s=None, server_decode_s=None, fault="",
-    )  # fmt: skip
 
 
 def metered(folder, seed, *, watts, monkeypatch):
@@ -113,7 +81,7 @@ def test_a_device_that_draws_a_fifth_more_is_found_by_its_joules(tmp_path, monke
     assert second.evidence["version"]["drift"][0]["what"] == "all joules, by one factor"
     told = json.loads(moe2(*sync, "--scratch", "--json").output)
     assert [error["after"] < 0.03 < error["before"] for error in told["errors"] if error["unit"] == "j"] == [True, True]
-    unmetered = moe2("sync", tmp_path / "first.json", recording(tmp_path / "plain", 100))
+    unmetered = moe2("sync", tmp_path / "first.json", calibrated(tmp_path / "plain", 100))
     assert "joules: not tested, no joules recorded" in unmetered.output
     write_profile(replace(first, energy_scope="wall"), tmp_path / "wall.json")
     assert "joules are of the wall, those recorded of board" in moe2("sync", tmp_path / "wall.json", new[0]).output
@@ -122,7 +90,7 @@ def test_a_device_that_draws_a_fifth_more_is_found_by_its_joules(tmp_path, monke
 @pytest.fixture
 def bench(tmp_path):
     """Return a profile's file, fitted on five recordings."""
-    folders = [recording(tmp_path / f"old{i}", 100 + i) for i in range(5)]
+    folders = [calibrated(tmp_path / f"old{i}", 100 + i) for i in range(5)]
     profile = session_profile(read_sessions(folders), name="bench/m/q", quantization="q")
     write_profile(profile, tmp_path / "bench.json")
     return tmp_path / "bench.json"
@@ -131,7 +99,7 @@ def bench(tmp_path):
 def test_a_server_slowed_by_a_fifth_is_found_refitted_and_versioned(bench, tmp_path):
     """Exit 1 and the name of what drifted; the error falls; the new file supersedes the old, which is as it was."""
     before = bench.read_bytes()
-    new = recording(tmp_path / "new", 200, slower=1.2)
+    new = calibrated(tmp_path / "new", 200, slower=1.2)
     found = moe2("sync", bench, new, "--out", tmp_path / "profiles")
     assert found.exit_code == 1, found.output
     assert "drift: everything, by one factor" in found.output
@@ -149,12 +117,12 @@ def test_a_server_slowed_by_a_fifth_is_found_refitted_and_versioned(bench, tmp_p
     told = json.loads(moe2("sync", bench, new, "--scratch", "--json").output)
     assert told["exit_status"] == 1
     assert told["errors"][0]["after"] < told["errors"][0]["before"] / 3
-    assert moe2("sync", written, recording(tmp_path / "later", 201, slower=1.2)).exit_code == 0
+    assert moe2("sync", written, calibrated(tmp_path / "later", 201, slower=1.2)).exit_code == 0
 
 
 def test_an_undisturbed_recording_is_left_alone_and_one_session_alone_says_nothing(bench, tmp_path):
     """Exit 0 without drift; a profile of one session and one recording: exit 3, until the spread is stated."""
-    new = recording(tmp_path / "new", 300)
+    new = calibrated(tmp_path / "new", 300)
     found = moe2("sync", bench, new)
     assert found.exit_code == 0, found.output
     assert "no drift found" in found.output
@@ -168,12 +136,12 @@ def test_an_undisturbed_recording_is_left_alone_and_one_session_alone_says_nothi
 
 def test_a_session_is_not_held_against_what_was_fitted_to_it(bench, tmp_path):
     """Of a profile's own sessions, and of those that a new version was refitted to, none counts as new: exit 2."""
-    new = recording(tmp_path / "new", 200, slower=1.2)
+    new = calibrated(tmp_path / "new", 200, slower=1.2)
     found = moe2("sync", bench, new, "--out", tmp_path / "profiles")
     assert found.output.startswith("bench/m/q has drifted: everything, by one factor, +")
     second = tmp_path / "profiles" / "bench--m--q@2.json"
     for profile, own in ((bench, tmp_path / "old3"), (second, tmp_path / "old3"), (second, new)):
-        found = moe2("sync", profile, recording(tmp_path / "later", 201), own)
+        found = moe2("sync", profile, calibrated(tmp_path / "later", 201), own)
         assert found.exit_code == 2
         assert "it would agree with itself" in found.output
 
@@ -189,6 +157,11 @@ def test_a_run_speaks_through_its_lone_legs(hand, tmp_path):  # noqa: F811
     (hand.parent / "bench.json").write_text(json.dumps({**PROFILE, "prefill_s": [0.6, 0.0, 0.0]}))
     moe2("run", hand, "--out", tmp_path / "real", "--no-report", "--set", "duration_s=100.0")
     args = ("--session-spread", "0.02", "--out", tmp_path / "new")
+    refused = moe2("sync", tmp_path / "old.json", tmp_path / "real", *args)
+    assert refused.exit_code == 2, "it was simulated, and says so"
+    assert f"RECORDED {tmp_path / 'real'}: was simulated (engine 'compiled' in its summary.json)" in refused.stderr
+    assert not (tmp_path / "new").exists()
+    called_recorded(tmp_path / "real")
     found = moe2("sync", tmp_path / "old.json", tmp_path / "real", *args)
     assert found.exit_code == 1, found.output
     assert "drift: a (prefill_s[0]): +20.0%" in found.output
@@ -208,9 +181,34 @@ def test_a_run_speaks_through_its_lone_legs(hand, tmp_path):  # noqa: F811
     assert earlier["sha256"] == profile_sha256(read_profile(hand.parent / "bench.json"))
 
 
+def test_what_vllms_client_measured_is_a_recording(hand, tmp_path):  # noqa: F811
+    """An import is measured: a prefill of 0.6 s, not 0.5 s, is found by `sync`, and `traces add` keeps the run."""
+    n, out = 12, [4 + i % 5 for i in range(12)]
+    result = {
+        "input_lens": [10 + i for i in range(n)], "output_lens": out, "ttfts": [0.6] * n, "errors": [""] * n,
+        "itls": [[0.0625] * (o - 1) for o in out], "start_times": [1000.0 + 3 * i for i in range(n)],
+    }  # fmt: skip
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    named = ("--out", tmp_path / "real", "--expert", "a", "--device", "bench")
+    assert moe2("import", "vllm-bench", tmp_path / "result.json", *named).exit_code == 0
+    old = {**PROFILE, "evidence": {"prefill_s": {"covariance": [[1e-8, 0, 0], [0, 0, 0], [0, 0, 0]], "scale": 0.01}}}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    found = moe2("sync", tmp_path / "old.json", tmp_path / "real", "--session-spread", "0.02")
+    assert found.exit_code == 1, found.output
+    assert "drift: a (prefill_s[0]): +20.0%" in found.output
+    (tmp_path / "limits.toml").write_text("[ttft]\nmean = 0.17\n")
+    added = moe2(
+        "traces", "add", tmp_path / "real", "--scenario", hand, "--tolerances", tmp_path / "limits.toml",
+        "--note", "vLLM's client", "--folder", tmp_path / "traces",
+    )  # fmt: skip
+    assert added.exit_code == 0, added.output
+    assert "kept: ttft.mean: 0.6 measured, 0.5 simulated, -16.7%" in added.output
+
+
 def test_folders_that_hold_nothing_to_sync_are_refused(bench, hand, tmp_path):  # noqa: F811
     """No recording, an expert that is not there, no profile: exit 2 and one message."""
     moe2("run", hand, "--out", tmp_path / "run", "--no-report")
+    called_recorded(tmp_path / "run")
     for name in ("empty", "garbage", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "garbage" / "legs.parquet").write_text("no table")

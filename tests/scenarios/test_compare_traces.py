@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from recorded_tables import called_recorded
 from test_cli import PROFILE, hand, moe2  # noqa: F401 - a fixture
 
 from scenarios.comparing.traces import named_traces, replay_trace
@@ -15,6 +16,7 @@ FOLDER = Path(__file__).parents[1] / "traces"
 def added(hand, tmp_path):  # noqa: F811
     """Keep a run as a trace and return its folder and the words of the command."""
     moe2("run", hand, "--out", tmp_path / "real", "--no-report")
+    called_recorded(tmp_path / "real")
     (tmp_path / "limits.toml").write_text("[e2e]\nmean = 0.05\np95 = 0.05\n")
     return tmp_path / "traces" / "first", (
         "traces", "add", tmp_path / "real", "--scenario", hand, "--tolerances", tmp_path / "limits.toml",
@@ -117,6 +119,30 @@ def test_what_cannot_be_a_trace_is_refused_and_leaves_nothing(added, tmp_path):
             most_bytes=10,
         )  # fmt: skip
     assert not (folder.parent / "big").exists()
+
+
+def test_a_simulated_run_is_no_trace(added, hand, tmp_path):  # noqa: F811
+    """What the twin made would agree with the twin for good: exit 2, nothing is kept; tables alone say nothing."""
+    folder, words = added
+    again = tmp_path / "again"
+    moe2("run", hand, "--out", again, "--no-report")
+    found = moe2(*(again if word == words[2] else word for word in words))
+    assert found.exit_code == 2
+    assert f"{again}: was simulated (engine 'compiled' in its summary.json), not measured" in found.stderr
+    assert "`moe2 record`" in found.stderr
+    assert not folder.exists()
+    (again / "summary.json").unlink()
+    assert moe2(*(again if word == words[2] else word for word in words)).exit_code == 0
+
+
+def test_a_kept_trace_is_kept_again_with_other_tolerances(added, tmp_path):
+    """Loosening a tolerance is another trace, made of the first: it says nothing of a twin."""
+    folder, words = added
+    moe2(*words)
+    others = {words[2]: folder, words[6]: folder / "tolerances.toml", "first": "second"}
+    found = moe2(*(others.get(word, word) for word in words))
+    assert found.exit_code == 0, found.output
+    assert {path.name for path in (tmp_path / "traces").iterdir()} == {"first", "second"}
 
 
 def test_no_trace_is_no_success(tmp_path):
