@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from calibration.fit import Fit, left_out
 from calibration.intervals import bootstrap_by_cluster, measured_coverage, predictor
 from calibration.padding import Tiling
+from calibration.profile import Profile
 from calibration.recordings import Source
 
 COEFFICIENT_DIGITS = 6
@@ -117,3 +118,11 @@ def _outliers(fit: Fit, lengths: Mapping[str, ArrayLike]) -> list[dict[str, Any]
         }
         for row in np.flatnonzero(fit.outliers).tolist()
     ]
+
+
+def is_beyond(profile: Profile, prompt_tokens: int, output_tokens: int) -> bool:
+    """Return whether a request is longer or shorter than those that the profile was fitted on, or than its context."""
+    asked = {"prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    ranges = [profile.evidence.get(quantity, {}).get("ranges", {}) for quantity in ("prefill_s", "decode_s")]
+    outside = any(not low <= asked.get(name, low) <= high for seen in ranges for name, (low, high) in seen.items())
+    return outside or prompt_tokens + output_tokens > profile.context_tokens

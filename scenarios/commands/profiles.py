@@ -68,7 +68,7 @@ def profiles_compare(
 
     Example: moe2 profiles compare rtx-4090/gemma-7b/bf16 agx-orin-64gb/gemma-7b/fp16
     """
-    from calibration.prediction import is_beyond
+    from calibration.evidence import is_beyond
     from calibration.profile import find_profile
 
     with bad_input():

@@ -11,13 +11,13 @@ from test_session import law_session, record
 from test_session_energy import name_meter
 
 from calibration.drift import drift_of
+from calibration.evidence import is_beyond
 from calibration.fit import decode_terms, fit_relative, prefill_terms
 from calibration.intervals import LEAST_FOLDS, bootstrap_by_cluster, predictor
 from calibration.meters.protocol import Reading
 from calibration.observed import of_sessions
 from calibration.padding import chosen_tiling, padded_terms
-from calibration.prediction import predict_decode, predict_prefill
-from calibration.profile import read_profile, write_profile
+from calibration.profile import find_profile, read_profile, write_profile
 from calibration.recordings import Source
 from calibration.session.measuring import Bench, idle_row, measure
 from calibration.session.plan import Plan, first_lengths
@@ -44,14 +44,14 @@ def inside_and_error(profile, requests):
     """Yield for prefill and decode: the share of cells in the 90 % interval, its half-width, the median error."""
     prefills = cells_of(requests, "ttft_s")
     decodes = cells_of(requests[requests["asked_output_tokens"] > 1], "decode_s")
-    P, out = (decodes[f"asked_{key}_tokens"].to_numpy() for key in ("prompt", "output"))
+    costs, P = profile.seconds, decodes["asked_prompt_tokens"]
     for what, measured, predicted in (
-        ("prefill", prefills["ttft_s"], predict_prefill(profile, prefills["asked_prompt_tokens"], extrapolate=True)),
-        ("decode", decodes["decode_s"], predict_decode(profile, P, out, extrapolate=True)),
+        ("prefill", prefills["ttft_s"], costs.prefill_of(prefills["asked_prompt_tokens"])),
+        ("decode", decodes["decode_s"], costs.leg_of(P, decodes["asked_output_tokens"]) - costs.prefill_of(P)),
     ):
-        inside = ((measured >= predicted.low_s) & (measured <= predicted.high_s)).mean()
-        width = predicted.high_s[0] / predicted.seconds[0] - 1
-        yield what, inside, width, np.median(np.abs(measured / predicted.seconds - 1))
+        width = profile.evidence[f"{what}_s"]["interval"]["half_width"]
+        errors = np.abs(measured / predicted - 1)
+        yield what, (errors <= width).mean(), width, np.median(errors)
 
 
 def test_a_fit_predicts_a_second_session(tmp_path):
@@ -149,15 +149,17 @@ def test_flat_first_tokens_are_refused_as_cached(tmp_path):
         session_profile(read_sessions([tmp_path]), name="a/b/c", quantization="none")
 
 
-def test_extrapolation_is_refused_unless_asked_and_then_marked():
-    """Lengths beyond the evidence's ranges raise; asked for, they come back marked."""
-    from calibration.profile import find_profile
-
+def test_what_no_recording_had_is_beyond_the_profile():
+    """Every length is held against each range that it has: at its ends it is within, a token outside of one beyond."""
     profile = find_profile("agx-orin-64gb/deepseek-r1-distill-llama-8b/fp16", folder=None)
-    assert not predict_prefill(profile, [1000]).extrapolated.any()
-    with pytest.raises(ValueError, match=r"9000 prompt_tokens is beyond what it was fitted on, .* to 4"):
-        predict_prefill(profile, [1000, 9000])
-    assert predict_prefill(profile, [1000, 9000], extrapolate=True).extrapolated.tolist() == [False, True]
+    decoded = {"prompt_tokens": [128, 1024], "output_tokens": [16, 2048]}
+    fitted = replace(
+        profile, evidence={"prefill_s": {"ranges": {"prompt_tokens": [129, 4097]}}, "decode_s": {"ranges": decoded}}
+    )
+    assert [is_beyond(fitted, P, out) for P, out in ((129, 16), (1024, 2048))] == [False, False]
+    assert [is_beyond(fitted, P, out) for P, out in ((128, 16), (1025, 16), (129, 15), (129, 2049))] == [True] * 4
+    longest = profile.context_tokens - 1
+    assert [is_beyond(replace(profile, evidence={}), longest, out) for out in (1, 2)] == [False, True]
 
 
 def test_batch_terms_are_told_from_batches():
