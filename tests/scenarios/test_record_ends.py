@@ -7,18 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_sample import write_sample
-from test_record import ROOT, check_laws, moe2
+from record_sample import check_laws, moe2, tables_in, write_sample
 from testbed_server import testbed_server
 
 from scenarios.recording.journal import Events, GivenUp, Journal, Sent, Stopped, Unanswered, read_journal
 from scenarios.recording.recording import journal_of
 from scenarios.recording.tabulating import of_replication
-from twin.records.tables import SCHEMAS
+
+ROOT = Path(__file__).parents[2]
 
 
 def added(journal, event):
@@ -93,7 +92,7 @@ def test_a_full_disk_ends_a_recording_in_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
     resumed = moe2("record", "--resume", "--out", tmp_path / "out", "--no-report")
     assert resumed.exit_code == 0, resumed.output
-    tables = {name: pd.read_parquet(tmp_path / "out" / f"{name}.parquet") for name in (*SCHEMAS, "sends")}
+    tables = tables_in(tmp_path / "out")
     check_laws(tables)
     assert 0 < (tables["requests"]["status"] == "served").sum() < 60
 
