@@ -77,13 +77,7 @@ def composed_profile(
     tables = read_kernel_tables(*files)
     prefill, prefill_evidence = _fit_prefill(tables, architecture.layers)
     decode, decode_evidence = _fit_decode(tables, architecture.layers, limits)
-    base, per_sequence, per_context_token = coefficients(decode)
-    seconds = Costs(
-        prefill=cast("Prefill", coefficients(prefill)),
-        base=base,
-        per_sequence=per_sequence,
-        per_context_token=per_context_token,
-    )
+    seconds = Costs.of(coefficients(prefill), cast("Decode", coefficients(decode)))
     knee_tokens, knee_evidence = _knee(files, architecture.layers, seconds, limits)
     prefill_j, decode_j, power_evidence = _joules(seconds, power)
     return Profile(

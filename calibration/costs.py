@@ -1,5 +1,6 @@
 """Cost models: what a prompt and a decode iteration cost, in seconds or in joules."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from sys import float_info
 from typing import cast
@@ -42,6 +43,21 @@ class Costs:
         check_decode("decode", (self.base, self.per_sequence, self.per_context_token))
         check_tile("tile_tokens", self.tile_tokens)
         check_coefficient("mixed_per_context_token", self.mixed_per_context_token)
+
+    @classmethod
+    def of(
+        cls, prefill: Sequence[float], decode: Decode, *, tile_tokens: int = 1, mixed_per_context_token: float = 0.0
+    ) -> "Costs":
+        """Return the costs of the three coefficients of a prefill and the three of a decode iteration."""
+        base, per_sequence, per_context_token = decode
+        return cls(
+            prefill=cast("Prefill", tuple(prefill)),
+            base=base,
+            per_sequence=per_sequence,
+            per_context_token=per_context_token,
+            tile_tokens=tile_tokens,
+            mixed_per_context_token=mixed_per_context_token,
+        )
 
     @property
     def decode(self) -> Decode:

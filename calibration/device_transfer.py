@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from calibration.costs import Costs, Prefill
+from calibration.costs import Costs, Decode
 from calibration.devices import Device, devices
 from calibration.evidence import rounded
 from calibration.fit import OUTLIER_SCALES
@@ -51,7 +51,6 @@ def moved_profile(profile: Profile, source: Device, target: Device, *, errors: S
     """Return the profile of the same model on another device; its energies and idle power are unknown (null)."""
     prefill_by = source.compute_flops / target.compute_flops
     decode_by = source.bandwidth_bytes_per_s / target.bandwidth_bytes_per_s
-    base, per_sequence, per_context_token = profile.seconds.decode
     name = "/".join([target.name, *profile.name.split("/")[1:]])
     return replace(
         profile,
@@ -59,11 +58,9 @@ def moved_profile(profile: Profile, source: Device, target: Device, *, errors: S
         device=target.name,
         provenance=Provenance(latency="scaled", energy=None),
         energy_scope=None,
-        seconds=Costs(
-            prefill=cast("Prefill", tuple(_round(prefill_by * c) for c in profile.seconds.prefill)),
-            base=_round(decode_by * base),
-            per_sequence=None if per_sequence is None else _round(decode_by * per_sequence),
-            per_context_token=_round(decode_by * per_context_token),
+        seconds=Costs.of(
+            [_round(prefill_by * c) for c in profile.seconds.prefill],
+            cast("Decode", tuple(None if c is None else _round(decode_by * c) for c in profile.seconds.decode)),
             tile_tokens=profile.seconds.tile_tokens,
             mixed_per_context_token=_round(decode_by * profile.seconds.mixed_per_context_token),
         ),

@@ -57,12 +57,7 @@ def engine_profile(
         residuals_prefill=(),
         residuals_decode=(),
         evidence={
-            "sources": [source_evidence(source_of(path), "kernel times of an engine") for path in tables],
-            "method": f"iterations composed of {architecture.layers} decoder layers, embedding, final norm, output "
-            "layer and sampler, linear between timed points: those that the engine runs for 1, 2, 4 … users who ask "
-            f"again at once, prompts of {PROMPT_TOKENS[0]}–{PROMPT_TOKENS[1]} and answers of {OUTPUT_TOKENS[0]}–"
-            f"{OUTPUT_TOKENS[1]} tokens; soft-L1 on fitted / composed - 1, coefficients >= 0; the knee with the least "
-            "mean misfit of those tried",
+            **_origin(tables, architecture.layers),
             "prefill_s": _part(found.fit, ("1", "P beyond the knee", "P²"), (0, 3, 4)),
             "decode_s": _part(found.fit, ("1", "B and P up to the knee", "C"), (0, 1, 2)),
             "mixed_s": _part(found.fit, ("C beside P",), (5,)),
@@ -77,6 +72,16 @@ def engine_profile(
             "caveats": list(_CAVEATS),
         },
     )
+
+
+def _origin(tables: Sequence[Path], layers: int) -> dict[str, Any]:
+    return {
+        "sources": [source_evidence(source_of(path), "kernel times of an engine") for path in tables],
+        "method": f"iterations composed of {layers} decoder layers, embedding, final norm, output layer and sampler, "
+        "linear between timed points: those that the engine runs for 1, 2, 4 … users who ask again at once, prompts "
+        f"of {PROMPT_TOKENS[0]}–{PROMPT_TOKENS[1]} and answers of {OUTPUT_TOKENS[0]}–{OUTPUT_TOKENS[1]} tokens; "
+        "soft-L1 on fitted / composed - 1, coefficients >= 0; the knee with the least mean misfit of those tried",
+    }
 
 
 def _part(fit: Fit, names: Sequence[str], columns: Sequence[int]) -> dict[str, Any]:

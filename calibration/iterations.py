@@ -141,13 +141,7 @@ def fit_iterations(iterations: Iterations) -> IterationFit:
     knee = min(fits, key=lambda k: (_misfit(fits[k]), k))
     base, per_sequence, per_context_token, linear, square, mixed = coefficients(fits[knee])
     return IterationFit(
-        costs=Costs(
-            prefill=(base, linear, square),
-            base=base,
-            per_sequence=per_sequence,
-            per_context_token=per_context_token,
-            mixed_per_context_token=mixed,
-        ),
+        costs=Costs.of((base, linear, square), (base, per_sequence, per_context_token), mixed_per_context_token=mixed),
         knee_tokens=knee,
         fit=fits[knee],
     )

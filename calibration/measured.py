@@ -53,8 +53,6 @@ def measured_profile(
     prefill_j, prefill_j_evidence = _fit_prefill_j(own_prefills, loaded_w, tile)
     decode_j, decode_j_evidence = _fit_decode_j(own_decodes)
     idle_w, idle_evidence = _idle_power(prefills, decodes, recorded_device, loaded_w)
-    base, per_context_token = coefficients(decode)
-    base_j, per_context_token_j = coefficients(decode_j)[:2]
     return Profile(
         name=f"{device}/{model}/{quantization}",
         device=recorded_device,
@@ -65,16 +63,10 @@ def measured_profile(
         provenance=Provenance(latency="measured", energy="measured"),
         energy_scope="gpu",
         context_tokens=_context_tokens(model, own_decodes),
-        seconds=Costs(
-            prefill=cast("Prefill", coefficients(prefill)),
-            base=base,
-            per_sequence=None,
-            per_context_token=per_context_token,
-            tile_tokens=tile,
-        ),
+        seconds=Costs.of(coefficients(prefill), _alone(decode), tile_tokens=tile),
         knee_tokens=0,
         prefill_j=None if prefill_j is None else cast("Prefill", coefficients(prefill_j)),
-        decode_j=cast("Decode", (base_j, None, per_context_token_j)),
+        decode_j=_alone(decode_j),
         idle_w=idle_w,
         residuals_prefill=noise(prefill),
         residuals_decode=noise(decode),
@@ -110,6 +102,12 @@ _CAVEATS = (
     _SMOOTH,
     "weights are labelled fp16 in the recording; their precision is not certain",
 )
+
+
+def _alone(decode: Fit) -> Decode:
+    """Return the costs of a decode iteration of one sequence: of the fit's terms the first two."""
+    base, per_context_token = coefficients(decode)[:2]
+    return (base, None, per_context_token)
 
 
 def _own(recording: Recording, device: str, model: str) -> Recording:

@@ -126,15 +126,8 @@ class Profile:
         """The energy costs, in the tiles of the seconds; None unless both prefill and decode energy are known."""
         if self.prefill_j is None or self.decode_j is None:
             return None
-        base, per_sequence, per_context_token = self.decode_j
-        return Costs(
-            prefill=self.prefill_j,
-            base=base,
-            per_sequence=per_sequence,
-            per_context_token=per_context_token,
-            tile_tokens=self.seconds.tile_tokens,
-            mixed_per_context_token=self.mixed_j or 0.0,
-        )
+        tile, mixed = self.seconds.tile_tokens, self.mixed_j or 0.0
+        return Costs.of(self.prefill_j, self.decode_j, tile_tokens=tile, mixed_per_context_token=mixed)
 
     @property
     def prefill_factors(self) -> tuple[float, ...]:
@@ -184,15 +177,11 @@ def read_profile(path: ProfileFile, *, strict: bool = False) -> Profile:
         found = load_profile(path.read_text(encoding="utf-8"))
         if not strict:
             _drop_origin(found)
-        costs = dict(zip(("base", "per_sequence", "per_context_token"), found.pop("decode_s"), strict=True))
-        prefill = found.pop("prefill_s")
+        prefill, decode, mixed = found.pop("prefill_s"), found.pop("decode_s"), found.pop("mixed_s", 0.0)
         check_prefill("prefill_s", prefill)
-        check_decode("decode_s", tuple(costs.values()))
-        mixed = found.pop("mixed_s", 0.0)
+        check_decode("decode_s", decode)
         check_coefficient("mixed_s.per_context_token", mixed)
-        seconds = Costs(
-            prefill=prefill, **costs, tile_tokens=found.pop("tile_tokens", 1), mixed_per_context_token=mixed
-        )
+        seconds = Costs.of(prefill, decode, tile_tokens=found.pop("tile_tokens", 1), mixed_per_context_token=mixed)
         return Profile(provenance=Provenance(**found.pop("provenance")), seconds=seconds, **found)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a profile ({error.strerror})") from error

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from calibration.chunked import as_chunked
-from calibration.costs import Costs, Decode, Prefill
+from calibration.costs import Costs, Decode
 from calibration.drift import SESSIONS, session_evidence
 from calibration.evidence import (
     coefficients,
@@ -41,14 +41,7 @@ def session_profile(
     manifest = sessions.manifest
     prefill, tile, prefill_evidence = _prefill_s(sessions, tiles=tiles)
     decode, decode_s, decode_evidence = _decode_s(sessions)
-    base, per_sequence, per_context_token = decode_s
-    seconds = Costs(
-        prefill=cast("Prefill", coefficients(prefill)),
-        base=base,
-        per_sequence=per_sequence,
-        per_context_token=per_context_token,
-        tile_tokens=tile,
-    )
+    seconds = Costs.of(coefficients(prefill), decode_s, tile_tokens=tile)
     joules = session_joules(sessions, seconds)
     metered = joules.prefill_j is not None or joules.decode_j is not None or joules.idle_w is not None
     profile = Profile(
@@ -69,14 +62,7 @@ def session_profile(
         residuals_prefill=_noise(prefill),
         residuals_decode=_noise(decode),
         evidence={
-            "sources": [source_evidence(sessions.source, "recorded session; the hash is the model file's")],
-            "recording": {key: manifest.get(key) for key in ("began_unix_s", "plan", "formulas", "meter", "allowed")},
-            "host": manifest["host"],
-            "weights": manifest["runtime"].get("weights", "as served"),
-            "method": "medians of cells; soft-L1 on fitted / measured - 1, coefficients >= 0",
-            "refused_rows": list(sessions.refused),
-            "missing_cells": list(sessions.missing),
-            **(sessions.record or {}),
+            **_origin(sessions),
             "client_overhead_s": _overhead_s(sessions.requests),
             "prefill_s": prefill_evidence,
             "decode_s": decode_evidence,
@@ -86,6 +72,20 @@ def session_profile(
     if token_budget is not None:
         profile = as_chunked(profile, sessions, token_budget)
     return replace(profile, evidence={**profile.evidence, **_by_session(profile, sessions)})
+
+
+def _origin(sessions: Sessions) -> dict[str, Any]:
+    manifest = sessions.manifest
+    return {
+        "sources": [source_evidence(sessions.source, "recorded session; the hash is the model file's")],
+        "recording": {key: manifest.get(key) for key in ("began_unix_s", "plan", "formulas", "meter", "allowed")},
+        "host": manifest["host"],
+        "weights": manifest["runtime"].get("weights", "as served"),
+        "method": "medians of cells; soft-L1 on fitted / measured - 1, coefficients >= 0",
+        "refused_rows": list(sessions.refused),
+        "missing_cells": list(sessions.missing),
+        **(sessions.record or {}),
+    }
 
 
 def _by_session(profile: Profile, sessions: Sessions) -> dict[str, Any]:
@@ -130,12 +130,9 @@ def _decode_s(sessions: Sessions) -> tuple[Fit, Decode, dict[str, Any]]:
     evidence |= spread_evidence(terms, seconds, cells["session"])
     batches = sessions.batches
     base, per_context_token = coefficients(fit)
-    if batches["n_sequences"].nunique() < 1:
-        return (
-            fit,
-            (base, None, per_context_token),
-            {**evidence, "batch_terms": "not identified: one sequence at a time"},
-        )
+    if batches.empty:
+        evidence["batch_terms"] = "not identified: one sequence at a time"
+        return fit, (base, None, per_context_token), evidence
     both = _batch_fit(terms, seconds, batches)
     found = {
         "n": len(batches),

@@ -46,12 +46,9 @@ def ratios(
 
 def scaled_costs(costs: Costs, by: Ratios) -> Costs:
     """Return costs of a model that reads and computes so much more."""
-    base, per_sequence, per_context_token = _scaled_decode(costs.decode, by)
-    return Costs(
-        prefill=_scaled_prefill(costs.prefill, by),
-        base=base,
-        per_sequence=per_sequence,
-        per_context_token=per_context_token,
+    return Costs.of(
+        _scaled_prefill(costs.prefill, by),
+        _scaled_decode(costs.decode, by),
         tile_tokens=costs.tile_tokens,
         mixed_per_context_token=_round(costs.mixed_per_context_token * by.kv),
     )
@@ -180,8 +177,7 @@ def _decode_j_error(own: Profile, source: Profile, by: Ratios, P: Any, O: Any) -
     if own.decode_j is None or source.decode_j is None:
         return None
     predicted, fitted = (
-        Costs(prefill=(0.0, 0.0, 0.0), base=base, per_sequence=batch, per_context_token=context).leg_of(P, O)
-        for base, batch, context in (_scaled_decode(source.decode_j, by), own.decode_j)
+        Costs.of((0.0, 0.0, 0.0), decode).leg_of(P, O) for decode in (_scaled_decode(source.decode_j, by), own.decode_j)
     )
     return _error(predicted, fitted)
 
