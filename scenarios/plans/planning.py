@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -97,33 +97,8 @@ def plan(
     if wrong := [b for b in max_batches or () if b < 1]:
         raise ValueError(f"max_batch = {wrong[0]}: must be at least 1")
     search = _Search.of(scenario, ks, max_batches, max_runs, console or Console(quiet=True))
-    holding: list[tuple[Proposal, Result]] = []
-    doubtful: list[tuple[Proposal, Result]] = []
-    for proposal in search.queue:
-        if len(holding) == 3 or search.n_runs + 2 > max_runs:
-            break
-        if any((p.subset, p.k) == (proposal.subset, proposal.k) for p, _ in holding):
-            continue  # the same answers, set otherwise
-        status, result = search.verdict(proposal)
-        if result is not None and status != "violated":
-            (holding if status == "holds" else doubtful).append((proposal, result))
-        if len(holding) == 1 and status == "holds":
-            max_runs = min(max_runs, search.n_runs + RUNNERS_UP)
-    found = holding or doubtful
-    best, result = found[0] if found else (None, None)
-    return Plan(
-        scenario=scenario,
-        best=best,
-        result=result,
-        status="holds" if holding else "undecided" if doubtful else "violated",
-        runners_up=tuple(p for p, _ in found[1:3]),
-        doubtful=doubtful[0][0] if holding and doubtful and doubtful[0][0].value > found[0][0].value else None,
-        tried=pd.DataFrame(search.tried, columns=list(TRIED)),
-        n_runs=search.n_runs,
-        n_proposals=len(search.queue),
-        plant=search.plant,
-        certificates=search.certificates([p for p, _ in found[:3]]),
-    )
+    search.look()
+    return search.plan()
 
 
 TRIED = ("k", "experts", "settings", "value", "status", "why")
@@ -153,10 +128,12 @@ class _Search:
     queue: list[Proposal]
     max_runs: int
     console: Console
-    n_runs: int
-    refuted: list[tuple[Proposal, list[Verdict]]]
-    looked_at: list[Proposal]
-    tried: list[tuple[int, str, str, float, str, str]]
+    n_runs: int = 0
+    holding: list[tuple[Proposal, Result]] = field(default_factory=list)
+    doubtful: list[tuple[Proposal, Result]] = field(default_factory=list)
+    refuted: list[tuple[Proposal, list[Verdict]]] = field(default_factory=list)
+    looked_at: list[Proposal] = field(default_factory=list)
+    tried: list[tuple[int, str, str, float, str, str]] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -167,12 +144,8 @@ class _Search:
         max_runs: int,
         console: Console,
     ) -> _Search:
-        file = scenario.file.model_copy(
-            update={
-                "router": scenario.file.router.model_copy(update={"subset": [e.name for e in scenario.file.experts]})
-            }
-        )
-        whole = assemble(replace(scenario, file=file))
+        router = scenario.file.router.model_copy(update={"subset": [e.name for e in scenario.file.experts]})
+        whole = assemble(replace(scenario, file=scenario.file.model_copy(update={"router": router})))
         if whole.routing is None:
             raise ValueError(f"{scenario.source}: the load names the experts of each request: there is nothing to plan")
         if wrong := [k for k in ks if not 1 <= k <= len(whole.all_experts)]:
@@ -180,17 +153,41 @@ class _Search:
                 f"k = {wrong[0]}: must be between 1 and the {len(whole.all_experts)} experts of the scenario"
             )
         plant = Plant.of(whole, max_batches)
-        return cls(
-            scenario=scenario,
-            plant=plant,
-            ks=ks,
-            queue=proposals(plant, ks),
-            max_runs=max_runs,
-            console=console,
-            n_runs=0,
-            refuted=[],
-            looked_at=[],
-            tried=[],
+        queue = proposals(plant, ks)
+        return cls(scenario=scenario, plant=plant, ks=ks, queue=queue, max_runs=max_runs, console=console)
+
+    def look(self) -> None:
+        """Judge the proposals in their order, until three hold or the runs are spent; few are for runners-up."""
+        most = self.max_runs
+        for proposal in self.queue:
+            if len(self.holding) == 3 or self.n_runs + 2 > most:
+                break
+            if any((p.subset, p.k) == (proposal.subset, proposal.k) for p, _ in self.holding):
+                continue  # the same answers, set otherwise
+            status, result = self.verdict(proposal)
+            if result is not None and status != "violated":
+                (self.holding if status == "holds" else self.doubtful).append((proposal, result))
+            if len(self.holding) == 1 and status == "holds":
+                most = min(most, self.n_runs + RUNNERS_UP)
+
+    def plan(self) -> Plan:
+        """Return the best of what holds, of what is undecided where nothing holds, and what it was chosen from."""
+        found = self.holding or self.doubtful
+        best, result = found[0] if found else (None, None)
+        doubtful = self.doubtful[0][0] if self.doubtful else None
+        better = best is not None and doubtful is not None and doubtful.value > best.value
+        return Plan(
+            scenario=self.scenario,
+            best=best,
+            result=result,
+            status="holds" if self.holding else "undecided" if self.doubtful else "violated",
+            runners_up=tuple(p for p, _ in found[1:3]),
+            doubtful=doubtful if self.holding and better else None,
+            tried=pd.DataFrame(self.tried, columns=list(TRIED)),
+            n_runs=self.n_runs,
+            n_proposals=len(self.queue),
+            plant=self.plant,
+            certificates=self.certificates([p for p, _ in found[:3]]),
         )
 
     def certificates(self, plans: Sequence[Proposal]) -> tuple[Certified, ...]:
