@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from moe2.baselines import MAJORITY
 from moe2.evaluation import evaluate
 from moe2.gate import bundled_gate
 from tools import results_budgets
-from tools.pages import markdown_table
+from tools.pages import markdown_table, ratio
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -34,6 +34,7 @@ WHAT_IFS = {  # what if: (folder of the run, changes)
     "k = 1": ("k1", ("router.k=1",)),
     "k = 3, half the load": ("half", ("load.requests_per_s=0.1",)),
 }
+QUANTITIES = ("prefill_s", "decode_s", "prefill_j", "decode_j")
 BARS = {  # reference: (its words, the lead asked for)
     "best_single": ("the best single expert", 0.12),
     "plain": ("the plain majority", 0.07),
@@ -126,19 +127,7 @@ def method() -> Iterable[str]:
         f"{int(table['n'].iloc[0])} test questions of MMLU-Pro. Differences are paired, in points. "
         "The oracle needs the right answer: it cannot be built, and it profits from lucky guesses."
     )
-    yield markdown_table(
-        ["method", "accuracy", "interval", "− best single", "interval", "− majority", "interval", "− plain majority",
-         "interval"],
-        [
-            [
-                r["method"].removeprefix("only "), points(r["accuracy"]), span(r["low"], r["high"]),
-                f"{100 * r['diff_vs_best_single']:+.1f}", span(r["diff_low"], r["diff_high"]),
-                f"{100 * r['diff_vs_majority']:+.1f}", span(r["majority_low"], r["majority_high"]),
-                f"{100 * r['diff_vs_plain']:+.1f}", span(r["plain_low"], r["plain_high"]),
-            ]
-            for r in table.to_dict("records")
-        ],
-    )  # fmt: skip
+    yield accuracies(table)
     yield (
         "The gate's lead as a ratio less 1, with its paired interval. The majority's ties go to the expert best on "
         "validation, which makes it the stronger vote; the plain majority's go to the lowest option."
@@ -162,14 +151,30 @@ def method() -> Iterable[str]:
     yield from results_budgets.on_test(answers)
 
 
-def bar(accuracies: pd.DataFrame) -> Iterable[str]:
+def accuracies(table: pd.DataFrame) -> str:
+    return markdown_table(
+        ["method", "accuracy", "interval", "− best single", "interval", "− majority", "interval", "− plain majority",
+         "interval"],
+        [
+            [
+                r["method"].removeprefix("only "), points(r["accuracy"]), span(r["low"], r["high"]),
+                f"{100 * r['diff_vs_best_single']:+.1f}", span(r["diff_low"], r["diff_high"]),
+                f"{100 * r['diff_vs_majority']:+.1f}", span(r["majority_low"], r["majority_high"]),
+                f"{100 * r['diff_vs_plain']:+.1f}", span(r["plain_low"], r["plain_high"]),
+            ]
+            for r in table.to_dict("records")
+        ],
+    )  # fmt: skip
+
+
+def bar(table: pd.DataFrame) -> Iterable[str]:
     """Return the leads that were asked for beside those reached, k = 3 and 4."""
     yield (
         "The bar, set before the method was built, is +12 % over the best single expert and +7 % over majority voting, "
         "with 3 or 4 experts asked. (The paper states 14.4 % and 7.3 %; that they are ratios is this project's "
         "reading, and how its majority vote breaks ties is not known here, so both votes are shown.)"
     )
-    asked = accuracies[accuracies["method"].isin(["gate, k = 3", "gate, k = 4"])].to_dict("records")
+    asked = table[table["method"].isin(["gate, k = 3", "gate, k = 4"])].to_dict("records")
     yield markdown_table(
         ["over", "bar", *(r["method"] for r in asked)],
         [
@@ -190,44 +195,45 @@ def profiles() -> Iterable[str]:
         "`moe2 fit` on the recordings named in `NOTICE`. The error is the median of |fitted / recorded − 1| on lengths "
         "left out of the fit; rows refused are listed with their reason in the profile."
     )
-    fitted = [p for p in known.values() if "measured" in (p.provenance.latency, p.provenance.energy)]
-    fitted += [p for p in known.values() if p.provenance.latency == "composed"]
-    yield markdown_table(
-        ["profile", "latency", "energy", "prefill s", "decode s", "prefill J", "decode J", "rows refused"],
-        [
-            [f"`{p.name}`", p.provenance.latency, p.provenance.energy or "—"]
-            + [error(p, q) for q in ("prefill_s", "decode_s", "prefill_j", "decode_j")]
-            + [str(sum(row["n"] for q in p.evidence.values() if isinstance(q, dict) for row in q.get("refused", [])))]
-            for p in fitted
-        ],
-    )
-    scaled = next(p for p in known.values() if p.provenance.latency == "scaled")
+    yield fits(known.values())
     yield (
         "All other profiles are *scaled* from one of these by parameter bytes. The error of doing so, each measured "
         "model left out and predicted from the nearest other (median of |predicted / recorded − 1|):"
     )
-    yield markdown_table(
+    yield transfers(next(p for p in known.values() if p.provenance.latency == "scaled"))
+    yield "The composed RTX 4090 profile beside llama.cpp's published token rates (F16; tokens per second):"
+    yield rates(known["rtx-4090/llama-3.1-8b-instruct/bf16"])
+
+
+def fits(known: Collection[Profile]) -> str:
+    fitted = [p for p in known if "measured" in (p.provenance.latency, p.provenance.energy)]
+    fitted += [p for p in known if p.provenance.latency == "composed"]
+    return markdown_table(
+        ["profile", "latency", "energy", "prefill s", "decode s", "prefill J", "decode J", "rows refused"],
+        [
+            [f"`{p.name}`", p.provenance.latency, p.provenance.energy or "—"]
+            + [error(p, q) for q in QUANTITIES]
+            + [str(sum(row["n"] for q in p.evidence.values() if isinstance(q, dict) for row in q.get("refused", [])))]
+            for p in fitted
+        ],
+    )
+
+
+def transfers(scaled: Profile) -> str:
+    return markdown_table(
         ["left out", "predicted from", "prefill s", "decode s", "prefill J", "decode J"],
         [
-            [
-                e["left_out"],
-                e["predicted_from"],
-                *(percent(e[q]) for q in ("prefill_s", "decode_s", "prefill_j", "decode_j")),
-            ]
+            [e["left_out"], e["predicted_from"], *(percent(e[q]) for q in QUANTITIES)]
             for e in scaled.evidence["transfer_errors"]
         ],
     )
-    card = known["rtx-4090/llama-3.1-8b-instruct/bf16"]
-    yield "The composed RTX 4090 profile beside llama.cpp's published token rates (F16; tokens per second):"
-    yield markdown_table(
+
+
+def rates(card: Profile) -> str:
+    return markdown_table(
         ["phase", "tokens", "llama.cpp", "this profile"],
         [
-            [
-                e["phase"],
-                str(e["tokens"]),
-                number(e["llama_cpp_tokens_per_s"]),
-                number(e["this_profile_tokens_per_s"]),
-            ]
+            [e["phase"], str(e["tokens"]), *(number(e[f"{who}_tokens_per_s"]) for who in ("llama_cpp", "this_profile"))]
             for e in card.evidence["llama_cpp_beside"]
         ],
     )
@@ -281,11 +287,6 @@ def percent(value: float | None) -> str:
 
 def points(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def ratio(row: dict, reference: str) -> str:
-    low, high = (100 * row[f"ratio_{reference}_{end}"] for end in ("low", "high"))
-    return f"{100 * row[f'ratio_vs_{reference}']:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def span(low: float, high: float) -> str:

@@ -17,7 +17,7 @@ from moe2.training import train_gate
 from scenarios.files.loading import load
 from scenarios.method.curves import worst_costs
 from scenarios.runs.replicating import assemble
-from tools.pages import markdown_table
+from tools.pages import markdown_table, ratio
 
 Kind = Literal["energy_j", "delay_s"]
 Point = tuple[Kind, float, str]  # kind of budget, budget, method
@@ -153,8 +153,5 @@ def _listed(found: Mapping[str, Sequence[str]]) -> str:
 
 def _words(lead: Mapping[str, float]) -> list[str]:
     low, high = 100 * lead["diff_low"], 100 * lead["diff_high"]
-    ratio_low, ratio_high = 100 * lead["ratio_best_single_low"], 100 * lead["ratio_best_single_high"]
-    return [
-        f"{100 * lead['diff_vs_best_single']:+.1f} ({low:+.1f} to {high:+.1f})",
-        f"{100 * lead['ratio_vs_best_single']:+.1f} % ({ratio_low:+.1f} to {ratio_high:+.1f})",
-    ]
+    points = f"{100 * lead['diff_vs_best_single']:+.1f} ({low:+.1f} to {high:+.1f})"
+    return [points, ratio(lead, "best_single")]

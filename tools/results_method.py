@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 
 from moe2.answers import Answers, bundled_answers
 from moe2.baselines import MAJORITY, PLAIN_MAJORITY
@@ -15,7 +14,7 @@ from moe2.regret import subset_regret
 from moe2.router import GateRouter
 from moe2.training import Recipe, train_gate
 from tools import results_budgets
-from tools.pages import markdown_table
+from tools.pages import markdown_table, ratio
 
 LOSSES = {
     "score": "each expert scored by itself (the default)",
@@ -59,7 +58,7 @@ def out_of_fold(answers: Answers) -> Iterable[str]:
         shown = [str(name), f"{100 * row['accuracy']:.1f} %"]
         for words, (reference, low, high) in references.items():
             points = f"{100 * row[f'diff_vs_{words}']:+.1f} ({100 * row[low]:+.1f} to {100 * row[high]:+.1f})"
-            shown += ["", ""] if name == reference else [points, _ratio(row, words)]
+            shown += ["", ""] if name == reference else [points, ratio(row, words)]
         rows.append(shown)
     over = ("over the best single", "over the majority", "over the plain majority")
     yield markdown_table(["method", "accuracy", *(word for words in over for word in (words, "ratio"))], rows)
@@ -135,11 +134,6 @@ def _accuracy(answers: Answers, gate: Gate, k: int, category: str) -> float:
     router = GateRouter.of(gate=gate, answers=answers, models=answers.models, k=k)
     experts, weights = router.route(rows)
     return float(router.answer(rows, experts, weights, np.ones(experts.shape, dtype=bool))[1].mean())
-
-
-def _ratio(row: pd.Series, reference: str) -> str:
-    low, high = (100 * row[f"ratio_{reference}_{end}"] for end in ("low", "high"))
-    return f"{100 * row[f'ratio_vs_{reference}']:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def main() -> None:

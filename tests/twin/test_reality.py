@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from calibration.iterations import Iterations, Limits, fit_iterations
-from tools.results_twin import (
+from tools.table_replay import of_costs, replay
+from tools.vllm_record import (
     MAX_SEQUENCES,
     TOKEN_BUDGET,
     fitted,
@@ -14,7 +15,6 @@ from tools.results_twin import (
     replayed,
     replayed_by_tables,
 )
-from tools.table_replay import of_costs, replay
 
 
 def test_a_real_server_replayed_is_near(data):
