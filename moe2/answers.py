@@ -54,7 +54,9 @@ class Answers:
                 raise ValueError(f"answers: column {field.name} has {len(column)} rows, must have {n}")
         for name in ("choice", "output_tokens"):
             _check_all(getattr(self, name).shape == (n, len(self.models)), f"{name} needs a column per model")
-        _check_all(len(set(self.models)) == len(self.models) > 0, "models must be named, each once")
+        named = all(isinstance(model, str) for model in self.models)
+        _check_all(named and len(set(self.models)) == len(self.models) > 0, "models must be named, each once")
+        _check_all(self.embedding.ndim == 2 and self.embedding.shape[1] > 0, "embedding must be (prompts, dimensions)")
         _check_all(len(np.unique(self.question_id)) == n, "question_id must be unique")
         _check_all(np.isin(self.split, SPLITS), f"split must be one of {', '.join(SPLITS)}")
         _check_all(self.n_options >= 2, "n_options must be at least 2")
@@ -160,7 +162,7 @@ def read_answers(path: Path) -> Answers:
         raise ValueError(f"{path}: no such file") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path}: not a readable answers table (Parquet): {error}") from error
-    metadata = json.loads((table.schema.metadata or {}).get(b"moe2_answers", b"{}"))
+    metadata = _metadata(table)
     if metadata.get("schema") != SCHEMA:
         raise ValueError(
             f"{path}: answers schema is {metadata.get('schema')}, must be {SCHEMA}; "
@@ -168,8 +170,8 @@ def read_answers(path: Path) -> Answers:
         )
     try:
         return _from_table(table, metadata)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {error.args[0]}") from error
+    except (ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def bundled_answers() -> Answers:
@@ -196,35 +198,68 @@ def _to_table(answers: Answers, scale: np.float32) -> pa.Table:
     return pa.table(columns)
 
 
+# what the metadata holds beside the columns, and as which kind of JSON
+_DESCRIBED: dict[str, type | tuple[type, ...]] = {
+    "models": list,
+    "encoder": str,
+    "embedding_scale": (int, float),
+    "sources": dict,
+}
+
+
+def _metadata(table: pa.Table) -> dict[str, Any]:
+    """Return what the file says of itself; empty where it is not an answers table."""
+    try:
+        found = json.loads((table.schema.metadata or {}).get(b"moe2_answers", b"{}"))
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _from_table(table: pa.Table, metadata: Mapping[str, Any]) -> Answers:
-    models = tuple(metadata["models"])
-    needed = [f"{name}/{model}" for name in ("choice", "output_tokens") for model in models]
-    missing = [name for name in (*_COLUMNS, *needed) if name not in {*table.column_names, "choice", "output_tokens"}]
-    if missing:
-        raise ValueError(f"column {missing[0]!r} is missing")
+    for name, kind in _DESCRIBED.items():
+        if not isinstance(metadata.get(name), kind):
+            raise ValueError(f"not an answers table: {name} is {metadata.get(name)!r} in its metadata")
+    if not table.num_rows:
+        raise ValueError("it holds no prompt")
+    models = metadata["models"]
 
-    def column(name: str, dtype: Any) -> NDArray[Any]:
-        return np.asarray(table.column(name).to_numpy(), dtype=dtype)
+    def per_model(name: str, kind: pa.DataType) -> NDArray[Any]:
+        columns = [_column(table, f"{name}/{model}", kind) for model in models]
+        return np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0), dtype=kind.to_pandas_dtype())
 
-    def per_model(name: str, dtype: Any) -> NDArray[Any]:
-        return np.stack([column(f"{name}/{model}", dtype) for model in models], axis=1)
-
-    levels = np.frombuffer(b"".join(table.column("embedding").to_pylist()), dtype=np.int8)
+    rows = _column(table, "embedding", pa.binary()).tolist()
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("column 'embedding': rows differ in length")
+    levels = np.frombuffer(b"".join(rows), dtype=np.int8).reshape(len(rows), -1 if any(rows) else 0)
     return Answers(
-        models=models,
-        question_id=column("question_id", np.int64),
-        text_key=column("text_key", np.int64),
-        category=column("category", np.str_),
-        split=column("split", np.str_),
-        prompt_tokens=column("prompt_tokens", np.int64),
-        n_options=column("n_options", np.int8),
-        gold=column("gold", np.int8),
-        choice=per_model("choice", np.int8),
-        output_tokens=per_model("output_tokens", np.int64),
-        embedding=levels.reshape(table.num_rows, -1) * np.float32(metadata["embedding_scale"]),
+        models=tuple(models),
+        question_id=_column(table, "question_id", pa.int64()),
+        text_key=_column(table, "text_key", pa.int64()),
+        category=_column(table, "category", pa.string()).astype(np.str_),
+        split=_column(table, "split", pa.string()).astype(np.str_),
+        prompt_tokens=_column(table, "prompt_tokens", pa.int64()),
+        n_options=_column(table, "n_options", pa.int8()),
+        gold=_column(table, "gold", pa.int8()),
+        choice=per_model("choice", pa.int8()),
+        output_tokens=per_model("output_tokens", pa.int64()),
+        embedding=levels * np.float32(metadata["embedding_scale"]),
         encoder=metadata["encoder"],
         sources=metadata["sources"],
     )
+
+
+def _column(table: pa.Table, name: str, kind: pa.DataType) -> NDArray[Any]:
+    """Return a column as numbers or texts of a kind; ValueError where it is missing, of another kind, or has gaps."""
+    if name not in table.column_names:
+        raise ValueError(f"column {name!r} is missing")
+    try:
+        found = table.column(name).cast(kind)  # refuses fractions, words and numbers that are too large
+    except pa.ArrowException as error:
+        raise ValueError(f"column {name!r}: not {kind}: {error}") from error
+    if found.null_count:
+        raise ValueError(f"column {name!r}: {found.null_count} cells are empty, none may be; no answer is -1")
+    return np.asarray(found.to_numpy())
 
 
 def _check_all(holds: Any, rule: str) -> None:

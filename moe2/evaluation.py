@@ -58,6 +58,20 @@ def evaluate(
     right = {method.name: _right(method, len(pool)) for method in methods}
     paid = _paid(methods, pool, gate.smoothing, None if costs is None else costs.of(answers.rows("test")))
     best = single_expert(pool=pool, models=models, expert=best_single(answers, models)).name
+    result = _by_category(right, paid, pool, best)
+    result.insert(1, "kind", result["method"].map(_kind))
+    notes = {best: "the best single expert, chosen on validation", "oracle": LUCK}
+    result["note"] = result["method"].map(notes).fillna("")
+    return result
+
+
+def _by_category(
+    right: Mapping[str, NDArray[np.bool_]],
+    paid: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    pool: Answers,
+    best: str,
+) -> pd.DataFrame:
+    """Return accuracy, leads and mean costs of each method, over all prompts and then category by category."""
     tables = []
     for category in ("all", *np.unique(pool.category).tolist()):
         rows = np.flatnonzero((pool.category == category) | (category == "all"))
@@ -67,11 +81,7 @@ def evaluate(
         for figure, columns in paid.items():
             table[figure] = [columns[name][rows].mean() for name in right]
         tables.append(table)
-    result = pd.concat(tables, ignore_index=True)
-    result.insert(1, "kind", result["method"].map(_kind))
-    notes = {best: "the best single expert, chosen on validation", "oracle": LUCK}
-    result["note"] = result["method"].map(notes).fillna("")
-    return result
+    return pd.concat(tables, ignore_index=True)
 
 
 def _asked(ks: Sequence[int] | None, n_experts: int) -> Sequence[int]:
@@ -112,21 +122,23 @@ def compare(
     resampled = _bootstrap(correct, cluster, seed)  # (RESAMPLES, methods)
     accuracy = correct.mean(axis=0)  # (methods,)
     table = pd.DataFrame({"method": names, "n": len(correct), "accuracy": accuracy})
-    table["low"], table["high"] = np.quantile(resampled, (0.025, 0.975), axis=0)
-    for name, prefix, reference in (
-        ("best_single", "diff", best),
-        ("majority", "majority", majority),
-        ("plain", "plain", plain),
-    ):
+    table["low"], table["high"] = _interval(resampled)
+    references = (("best_single", "diff", best), ("majority", "majority", majority), ("plain", "plain", plain))
+    for name, prefix, reference in references:
         if reference is not None:
             at = names.index(reference)
+            theirs = resampled[:, [at]]
             table[f"diff_vs_{name}"] = accuracy - accuracy[at]
-            draws = resampled - resampled[:, [at]]
-            table[f"{prefix}_low"], table[f"{prefix}_high"] = np.quantile(draws, (0.025, 0.975), axis=0)
+            table[f"{prefix}_low"], table[f"{prefix}_high"] = _interval(resampled - theirs)
             table[f"ratio_vs_{name}"] = _lead(accuracy, accuracy[at])
-            draws = _lead(resampled, resampled[:, [at]])
-            table[f"ratio_{name}_low"], table[f"ratio_{name}_high"] = np.quantile(draws, (0.025, 0.975), axis=0)
+            table[f"ratio_{name}_low"], table[f"ratio_{name}_high"] = _interval(_lead(resampled, theirs))
     return table
+
+
+def _interval(resampled: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the bounds (methods,) between which 95 % of the draws (RESAMPLES, methods) lie."""
+    low, high = np.quantile(resampled, (0.025, 0.975), axis=0)
+    return low, high
 
 
 def _lead(accuracy: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:

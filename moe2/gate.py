@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,27 @@ class Gate:
     evidence: Mapping[str, Any]  # seed, hash of the answers, versions, validation figures
 
     def __post_init__(self) -> None:
-        (rank, hidden), N = self.hidden_weight.shape, len(self.models)
-        shapes = (self.hidden_bias.shape, self.output_weight.shape, self.output_bias.shape)
-        if shapes != ((hidden,), (hidden, N), (N,)) or self.projection.shape != (len(self.projection), rank):
+        N = len(self.models)
+        if not N or len(set(self.models)) != N or not all(isinstance(model, str) for model in self.models):
+            raise ValueError(f"gate: models are {list(self.models)}, must be names, at least one, each once")
+        if not 0 < self.temperature < inf or not 0 < self.smoothing <= 1 or not 1 <= self.k <= N:
             raise ValueError(
-                f"gate: layers {self.projection.shape}, {rank, hidden}, {shapes} do not fit each other and {N} models"
+                f"gate: temperature {self.temperature} must be above 0 and finite, smoothing {self.smoothing} in "
+                f"(0, 1], k {self.k} from 1 to {N}, the number of models"
             )
-        ratio = self.option_ratio
-        if ratio.ndim != 2 or len(ratio) != N or not np.all((ratio > 0) & np.isfinite(ratio)):
-            raise ValueError(
-                f"gate: option_ratio is {ratio.shape}, must have a row per model ({N}), finite and above 0"
-            )
-        if not self.temperature > 0 or not 0 < self.smoothing <= 1 or self.k < 1:
-            raise ValueError(
-                f"gate: temperature {self.temperature} must be above 0, smoothing {self.smoothing} in (0, 1], "
-                f"k {self.k} at least 1"
-            )
+        for name, shape in self._layers().items():
+            found = getattr(self, name)
+            if 0 in shape or found.shape != shape or found.dtype != np.float32 or not np.isfinite(found).all():
+                raise ValueError(f"gate: {name} is {found.dtype} {found.shape}, must be float32 {shape}, finite")
+        if not (self.option_ratio > 0).all():
+            raise ValueError(f"gate: option_ratio is {self.option_ratio.min()} somewhere, must be above 0")
+
+    def _layers(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape that each array must have, by the size of the projection, the bias and the models."""
+        (D, R), H, N = (*self.projection.shape, 0, 0)[:2], self.hidden_bias.size, len(self.models)
+        options = (*self.option_ratio.shape, 0, 0)[1]
+        shapes = ((D, R), (R, H), (H,), (H, N), (N,), (N, options))
+        return dict(zip(_ARRAYS, shapes, strict=True))
 
     def log_odds(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the log-odds (n, N) that each model answers rightly, from embeddings (n, dimensions)."""
@@ -108,15 +114,6 @@ class Gate:
         except ValueError as error:
             raise ValueError(f"{error}; train one for its answers: moe2 train --answers FILE --out FILE") from None
 
-    def check_fits(self, answers: Answers) -> None:
-        """Raise ValueError when the answers table has other models, or another encoder, than the gate."""
-        if answers.models != self.models:
-            raise ValueError(
-                f"the gate was trained for the models {', '.join(self.models)}; the answers table holds "
-                f"{', '.join(answers.models)}; train one for it: moe2 train --answers FILE --out FILE"
-            )
-        self.check_encoder(answers)
-
     def check_encoder(self, answers: Answers) -> None:
         """Raise ValueError when the table's embeddings are of another encoder than the gate's."""
         if answers.encoder != self.encoder:
@@ -127,7 +124,15 @@ class Gate:
 
 
 _ARRAYS = ("projection", "hidden_weight", "hidden_bias", "output_weight", "output_bias", "option_ratio")
-_FIGURES = ("models", "temperature", "smoothing", "k", "encoder", "evidence")
+# what the metadata holds beside the arrays, and as which kind of JSON
+_FIGURES: dict[str, type | tuple[type, ...]] = {
+    "models": list,
+    "temperature": (int, float),
+    "smoothing": (int, float),
+    "k": int,
+    "encoder": str,
+    "evidence": dict,
+}
 
 
 def write_gate(gate: Gate, path: Path) -> None:
@@ -140,25 +145,36 @@ def write_gate(gate: Gate, path: Path) -> None:
 
 
 def read_gate(path: Path) -> Gate:
-    """Return the gate in a checkpoint; ValueError naming the file and what is wrong with it."""
+    """Return the gate in a checkpoint; ValueError naming the file and what is wrong with it.
+
+    Nothing in the file is ever executed: it holds numbers and JSON, no pickle.
+    """
+    arrays, record = _arrays_and_record(path)
+    if record.get("schema") != SCHEMA or set(arrays) != set(_ARRAYS):
+        raise ValueError(
+            f"{path}: gate schema is {record.get('schema')}, must be {SCHEMA}; train one with: moe2 train --out FILE"
+        )
+    figures: dict[str, Any] = {name: record.get(name) for name in _FIGURES}
+    for name, kind in _FIGURES.items():
+        if not isinstance(figures[name], kind):
+            raise ValueError(f"{path}: not a gate: {name} is {figures[name]!r}; train one with: moe2 train --out FILE")
+    try:
+        return Gate(**{**figures, "models": tuple(figures["models"])}, **arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _arrays_and_record(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         data = path.read_bytes()
-        arrays: dict[str, Any] = safetensors.numpy.load(data)
+        arrays = safetensors.numpy.load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         record = json.loads(header.get("__metadata__", {}).get("moe2_gate", "{}"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # safetensors has its own exception type, bad JSON another
         raise ValueError(f"{path}: not a readable gate checkpoint (safetensors): {error}") from error
-    if record.get("schema") != SCHEMA or set(arrays) != set(_ARRAYS):
-        raise ValueError(
-            f"{path}: gate schema is {record.get('schema')}, must be {SCHEMA}; train one with: moe2 train --out FILE"
-        )
-    try:
-        figures = {name: record[name] for name in _FIGURES}
-        return Gate(**{**figures, "models": tuple(record["models"])}, **arrays)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return arrays, record if isinstance(record, dict) else {}
 
 
 def bundled_gate() -> Gate:

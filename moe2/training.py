@@ -83,16 +83,6 @@ def train_gate(
     with _one_thread(torch):
         wide, epochs = _fit(torch, answers.of(train), answers.of(validation), recipe, seed, progress)
     arrays = narrowed(wide, answers.embedding[train], recipe.rank)
-    stopped = {"stopped_after_epochs": epochs} if epochs < recipe.epochs else {}
-    evidence = {
-        **stopped,
-        "seed": seed,
-        "recipe": asdict(recipe),
-        "answers_sha256": answers.sha256,
-        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
-        "n_train": int(train.size),
-        "n_validation": int(validation.size),
-    }
     raw = Gate(
         models=answers.models,
         **arrays,
@@ -101,10 +91,23 @@ def train_gate(
         smoothing=0.5,
         k=1,
         encoder=answers.encoder,
-        evidence=evidence,
+        evidence=_evidence(torch, answers, recipe, seed, epochs),
     )
     seen = answers.of(np.concatenate([train, validation]))
     return replace(tuned(raw, answers.of(validation)), option_ratio=option_ratio(seen))
+
+
+def _evidence(torch: Any, answers: Answers, recipe: Recipe, seed: int, epochs: int) -> dict[str, Any]:
+    """Return what a gate was trained on, and how; the epoch only where training stopped early."""
+    return {
+        **({"stopped_after_epochs": epochs} if epochs < recipe.epochs else {}),
+        "seed": seed,
+        "recipe": asdict(recipe),
+        "answers_sha256": answers.sha256,
+        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "n_train": int(answers.rows("train").size),
+        "n_validation": int(answers.rows("validation").size),
+    }
 
 
 def scarcity(answers: Answers) -> str | None:
@@ -132,15 +135,7 @@ def _fit(  # noqa: PLR0917 - in the order of what is used
     right = likelihood(train.choice, train.gold, train.n_options, smoothing=MIXTURE_SMOOTHING)
     right = torch.from_numpy(right.astype(np.float32))  # (n, N)
     weights = _initial(torch, random, recipe, x.shape[1], correct.mean(dim=0))
-    decayed = [w for name, w in weights.items() if "bias" not in name]
-    biases = [w for name, w in weights.items() if "bias" in name]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-    batches = -(-len(train) // recipe.batch)
-    steps = max(3, recipe.epochs * batches)  # torch divides by the steps of the warm-up less one
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=recipe.learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps)
-    )
+    optimiser, schedule = _optimiser(torch, weights, recipe, n_batches=-(-len(train) // recipe.batch))
     least, best = np.inf, (Arrays(), 0)
     for epoch in range(1, recipe.epochs + 1):
         for rows in torch.randperm(len(train), generator=random).split(recipe.batch):
@@ -158,6 +153,19 @@ def _fit(  # noqa: PLR0917 - in the order of what is used
         if loss < least:
             least, best = loss, (arrays, epoch)
     return arrays, recipe.epochs
+
+
+def _optimiser(torch: Any, weights: dict[str, Any], recipe: Recipe, *, n_batches: int) -> tuple[Any, Any]:
+    """Return AdamW, which lets biases decay not at all, and the schedule of its learning rate over all epochs."""
+    decayed = [w for name, w in weights.items() if "bias" not in name]
+    biases = [w for name, w in weights.items() if "bias" in name]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    steps = max(3, recipe.epochs * n_batches)  # torch divides by the steps of the warm-up less one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.learning_rate, total_steps=steps, pct_start=max(0.1, 2 / steps)
+    )
+    return optimiser, schedule
 
 
 def _validation_loss(arrays: Arrays, validation: Answers, loss: str) -> float:

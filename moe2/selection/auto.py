@@ -24,6 +24,10 @@ def select(
     "auto" tries every subset of up to 10 experts (16 for expected costs), searches by branch and bound up to 128,
     and is greedy, for coverage, beyond. An empty subset with status "infeasible" and a reason says that nothing fits.
 
+    Budgets on worst-case costs hold whatever the gate chooses, and for every part of the subset too. Budgets on
+    expected costs hold for this subset under this gate on these prompts, and nothing more is guaranteed: such costs do
+    not grow with the subset, so only "exhaustive" takes them.
+
     Args:
         problem: experts, costs, budgets.
         method: "milp" and "greedy" choose by coverage only.

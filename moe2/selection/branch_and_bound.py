@@ -39,6 +39,8 @@ def branch_and_bound(
         objective: what is maximised; both are bounded by coverage, which is closer to itself than to F.
         time_limit_s: seconds after which the search stops.
         start: a feasible subset to start from.
+
+    Raises ValueError for expected costs: they do not grow with the subset, so no part of the tree could be closed.
     """
     search = Search.of(problem, objective, started_s=perf_counter(), time_limit_s=time_limit_s)
     if search.growth.addable(()).any():
@@ -186,7 +188,8 @@ class Search:
     def round(self, scores: Floats) -> None:
         """Offer the experts of the largest scores that fit together, improved by exchanges where that is quick."""
         packed = self.growth.packed(scores)
-        self.offer(self.growth.improved(packed) if packed and self.growth.n_experts <= EXCHANGED else packed)
+        few = packed and self.growth.n_experts <= EXCHANGED
+        self.offer(self.growth.improved(packed, self.late) if few else packed)
 
     def known_dual(self, part: Part) -> Dual | None:
         """Return a dual found elsewhere that closes this part, None if there is none."""

@@ -69,8 +69,9 @@ def why_infeasible(problem: Problem, singles: Sequence[Candidate]) -> str:
     raises = " and ".join(
         f"{load.budget} from {load.allowed:.6g} to {_up(load.cost):.6g} {load.unit}" for load in broken
     )
+    by = "in the worst case, not even one expert alone" if problem.costs == "worst" else "by what the gate would choose"
     return (
-        "no subset of experts holds the budgets in the worst case, not even one expert alone; tightest budget: "
+        f"no subset of experts holds the budgets {by}; tightest budget: "
         f"{tightest.budget} is {tightest.allowed:.6g} {tightest.unit}, the best expert for it needs "
         f"{tightest.cost:.6g} {tightest.unit}; smallest relaxation: raising {raises} admits "
         f"{problem.experts[singles[nearest].subset[0]]!r}"

@@ -1,5 +1,6 @@
 """Lazy greedy for coverage, and how far from the best it can be at most."""
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf
 from time import perf_counter
@@ -18,19 +19,21 @@ def greedy(problem: Problem, *, time_limit_s: float = inf) -> Selection:
 
     Twice, once by gain and once by gain per share of the budgets, the best expert that still fits is added; gains
     only shrink as the subset grows (coverage is submodular), so an old gain is an upper bound and most are never
-    computed again (Minoux 1978). The better of the two is returned.
+    computed again (Minoux 1978). The better of the two is returned. Raises ValueError for expected costs: an expert
+    that does not fit now could fit later.
     """
     search = Search.of(problem, "coverage", started_s=perf_counter(), time_limit_s=time_limit_s)
     if search.growth.addable(()).any():
         for per_cost in (False, True):
-            search.offer(lazy_greedy(search.growth, per_cost=per_cost))
-        search.offer(search.growth.improved(search.chosen) if search.growth.n_experts <= EXCHANGED else search.chosen)
+            search.offer(lazy_greedy(search.growth, search.late, per_cost=per_cost))
+        if search.growth.n_experts <= EXCHANGED:
+            search.offer(search.growth.improved(search.chosen, search.late))
         search.bound_root()
     return search.result("greedy", len(search.chosen))
 
 
-def lazy_greedy(growth: Growth, *, per_cost: bool) -> list[int]:
-    """Return places, added while one fits and improves."""
+def lazy_greedy(growth: Growth, late: Callable[[], bool], *, per_cost: bool) -> list[int]:
+    """Return places, at least one, added while one fits and improves, and it is not late."""
     chosen: list[int] = []
     best = growth.value.min(axis=1)  # (n,) the worth of nothing: no expert is worth less
     price = _price(growth) if per_cost else np.ones(growth.n_experts)
@@ -43,6 +46,8 @@ def lazy_greedy(growth: Growth, *, per_cost: bool) -> list[int]:
         if place is None:
             break
         chosen.append(place)
+        if late():
+            break
         best = np.maximum(best, growth.value[:, place])
     return chosen
 

@@ -1,6 +1,6 @@
 """Worst-case costs and coverage as subsets grow: the arrays behind every method that uses monotonicity."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -103,10 +103,10 @@ class Growth:
         best = int(np.argmax(value))
         return [best] if value[best] > -inf else []
 
-    def improved(self, subset: Sequence[int]) -> list[int]:
-        """Return a subset of at least the same coverage that no single addition or exchange improves."""
+    def improved(self, subset: Sequence[int], late: Callable[[], bool]) -> list[int]:
+        """Return a subset of at least the same coverage that no single addition or exchange improves, but when late."""
         current, value = list(subset), self.coverage(subset)
-        while True:
+        while not late():
             best, better = value + 1e-12, None
             for dropped in (None, *current):
                 rest = [e for e in current if e != dropped]
@@ -118,6 +118,7 @@ class Growth:
             if better is None:
                 return current
             current, value = better, best
+        return current
 
     def trimmed(self, subset: Sequence[int]) -> list[int]:
         """Return the subset without experts that add nothing to its coverage, later ones dropped first."""

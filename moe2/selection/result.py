@@ -81,7 +81,8 @@ class Tree:
 class Certificate:
     """The claim that `subset` fits, is worth `value`, and that nothing that fits is worth more than `upper_bound`.
 
-    An empty subset claims that nothing fits. `moe2.certificate.verify` checks it without the solvers' code.
+    An empty subset with a bound of -inf claims that nothing fits. `moe2.certificate.verify` checks it without the
+    solvers' code.
     """
 
     problem: Problem
@@ -98,13 +99,13 @@ class Selection:
 
     method: str
     objective: Objective
-    subset: tuple[int, ...]  # ascending; empty when infeasible
-    value: float  # of the objective, nats per prompt; -inf when infeasible
+    subset: tuple[int, ...]  # ascending; empty when infeasible, or (expected costs only) when none was found in time
+    value: float  # of the objective, nats per prompt; -inf for an empty subset
     fused_value: float  # F of the subset, whatever the objective
     upper_bound: float  # no subset that fits is worth more
     gap: float  # upper_bound - value; 0 when infeasible
     status: Literal["optimal", "gap", "infeasible"]
-    reason: str  # why nothing fits; empty otherwise
+    reason: str  # why there is no subset; empty otherwise
     certificate: Certificate
     n_evaluated: int  # subsets, nodes or relaxations looked at
     seconds: float

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -183,3 +184,51 @@ def test_rows_and_models_can_be_taken():
     some = table.of(np.array([5, 2])).for_models(["cy", "ada"])
     assert np.array_equal(some.choice, table.choice[[5, 2]][:, [2, 0]])
     assert np.array_equal(some.correct, table.correct[[5, 2]][:, [2, 0]])
+
+
+def test_an_empty_cell_is_no_zero(tmp_path):
+    """A gap, a fraction, a word, a number that is too large: the column is named, and nothing is put in its place."""
+    table = sample_answers(20)
+    path = tmp_path / "a.parquet"
+    write_answers(table, path)
+    written = pq.read_table(path)
+
+    def read(name, cells):
+        place = written.column_names.index(name)
+        pq.write_table(written.set_column(place, name, pa.array(cells)), path)
+        with pytest.raises(ValueError, match=rf"a\.parquet: column '{name}'") as refused:
+            read_answers(path)
+        return str(refused.value)
+
+    for name in ("gold", "choice/ada", "question_id", "prompt_tokens", "text_key"):
+        assert "1 cells are empty" in read(name, [1] * 19 + [None])
+        assert "not int" in read(name, ["x"] * 20)
+        assert "not int" in read(name, [1.5] * 20)
+    assert "not int8" in read("gold", [256] * 20)  # which would be 0 in eight bits
+    assert "empty" in read("category", ["law"] * 19 + [None])
+    assert "rows differ in length" in read("embedding", [b"ab"] * 18 + [b"abc", b"a"])
+    assert "empty" in read("embedding", [b"ab"] * 19 + [None])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"models": 5}, {"models": []}, {"encoder": None}, {"sources": None}, {"embedding_scale": "x"}], ids=str
+)
+def test_a_table_that_says_nothing_of_itself_is_refused(tmp_path, changes):
+    """What the metadata must tell: models, encoder, scale, sources; one line that names the file."""
+    path = tmp_path / "a.parquet"
+    write_answers(sample_answers(20), path)
+    table = pq.read_table(path)
+    told = json.loads(table.schema.metadata[b"moe2_answers"])
+    for text in (json.dumps({**told, **changes}), "5", "[]", "{"):
+        pq.write_table(table.replace_schema_metadata({"moe2_answers": text}), path)
+        with pytest.raises(ValueError, match=r"a\.parquet: ") as refused:
+            read_answers(path)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_table_without_prompts_is_refused(tmp_path):
+    """There is nothing to learn from."""
+    path = tmp_path / "a.parquet"
+    write_answers(sample_answers(20).of(np.arange(0)), path)
+    with pytest.raises(ValueError, match="it holds no prompt"):
+        read_answers(path)

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from moe2_samples import sample_answers
+from moe2_samples import identity_gate, sample_answers
 
 from moe2.costs import LegCosts
 from moe2.curves import Costs, accuracy, budget_curves, methods_of
-from moe2.gate import Gate
 from moe2.learned import category_best, category_rates, cheapest_feasible, confidence_vote, neighbours, regression
 from moe2.router import PooledAnswers
 from moe2.votes import option_ratio
@@ -82,20 +81,6 @@ def test_the_cheapest_that_fits_fits_and_is_cheapest():
 
 
 def curve_parts():
-    gate = Gate(
-        models=MODELS,
-        projection=np.eye(6, dtype=np.float32),
-        hidden_weight=np.hstack([np.eye(6), -np.eye(6)]).astype(np.float32),
-        hidden_bias=np.zeros(12, dtype=np.float32),
-        output_weight=np.vstack([np.eye(6), -np.eye(6)])[:, :3].astype(np.float32),
-        output_bias=np.zeros(3, dtype=np.float32),
-        option_ratio=np.ones((3, 4), dtype=np.float32),
-        temperature=1.0,
-        smoothing=0.3,
-        k=2,
-        encoder=ANSWERS.encoder,
-        evidence={},
-    )
     v = len(ANSWERS.rows("validation"))
     costs = Costs(
         delay_s=np.tile([1.0, 2.0, 4.0], (v, 1)),
@@ -103,7 +88,7 @@ def curve_parts():
         category=np.arange(v) % 2,
         idle_j_per_request=np.array([1.0, 1.0, 1.0]),
     )
-    return gate, costs
+    return identity_gate(), costs
 
 
 def test_curves_keep_their_budgets_and_more_budget_never_hurts_on_validation():

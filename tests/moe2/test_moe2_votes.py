@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moe2_samples import sample_answers
+from moe2_samples import sample_answers, sample_gate
 
 from moe2.answers import bundled_answers
 from moe2.fusion import fuse
-from moe2.gate import Gate, bundled_gate
+from moe2.gate import bundled_gate
 from moe2.router import GateRouter
 from moe2.votes import SHRINK, odds_votes, option_ratio
 
@@ -20,19 +20,13 @@ SEEDS = st.integers(0, 1000)
 
 def gate_of(temperature=1.0, ratio=None, log_odds=(0.0, 0.0, 0.0)):
     """Return a gate that says the same of every prompt."""
-    return Gate(
-        models=ANSWERS.models,
-        projection=np.eye(6, dtype=np.float32),
+    return sample_gate(
         hidden_weight=np.zeros((6, 1), dtype=np.float32),
         hidden_bias=np.zeros(1, dtype=np.float32),
         output_weight=np.zeros((1, 3), dtype=np.float32),
         output_bias=np.array(log_odds, dtype=np.float32),
         option_ratio=np.ones((3, 4), dtype=np.float32) if ratio is None else ratio.astype(np.float32),
         temperature=temperature,
-        smoothing=0.3,
-        k=2,
-        encoder=ANSWERS.encoder,
-        evidence={},
     )
 
 
