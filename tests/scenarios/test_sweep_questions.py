@@ -20,7 +20,7 @@ from scenarios.plans.questions import versus, what_ifs
 from scenarios.plans.sensitivity import relaxed
 from tests.scenarios.sweep_plant import app, write_small
 
-SHORT = ["duration_s=300.0", "warmup_s=30.0", "replications=2"]
+SHORT = ["duration_s=300.0", "warmup_s=30.0", "replications=2", "verdicts.max_replications=2"]
 SET = [word for change in SHORT for word in ("--set", change)]
 
 
