@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,9 +84,6 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
     from calibration.session.calibrating import calibrate
     from calibration.session.plan import Plan
 
-    console = progress_console()
-    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
     interrupt: KeyboardInterrupt | None = None
     with bad_input(), ExitStack() as opened:
         check_writable(out)
@@ -106,13 +104,7 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
         opened.callback(runtime.close)
         found = open_meter(meter, rails=words(rails))
         opened.callback(found.close)
-        opened.enter_context(bar)
-        task = bar.add_task("cells")
-
-        def progress(done: int, total: int, left_s: float) -> None:
-            bar.update(task, completed=done, total=total)
-            log.info("%d of %d cells are measured, about %.0f s are left", done, total, left_s)
-
+        progress = opened.enter_context(_shown())
         try:
             calibrate(
                 runtime,
@@ -127,6 +119,21 @@ def calibrate_(  # noqa: PLR0917 - the command line's options
         except KeyboardInterrupt as error:
             interrupt = error  # held: one that is let go counts as lost, and comes again
     tell_recording(out, interrupted=interrupt is not None, as_json=as_json)
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[int, int, float], None]]:
+    """Show how many cells are measured, of how many, and about how many seconds are left, as it is told."""
+    console = progress_console()
+    columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("cells")
+
+        def tell(done: int, total: int, left_s: float) -> None:
+            bar.update(task, completed=done, total=total)
+            log.info("%d of %d cells are measured, about %.0f s are left", done, total, left_s)
+
+        yield tell
 
 
 def _endpoint(url: str, model: str | None, stall_s: float, key_variable: str | None) -> Runtime:

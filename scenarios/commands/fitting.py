@@ -17,6 +17,7 @@ from scenarios.steps import timed
 
 if TYPE_CHECKING:
     from calibration.diagnostics import Fitted
+    from calibration.iterations import Limits
     from calibration.sessions import Sessions
 
 __all__ = ["register"]
@@ -67,7 +68,7 @@ def fit_(  # noqa: PLR0917 - the command line's options
     Example: moe2 fit dense.csv attention.csv per_sequence.csv --device "RTX 6000" --model llama-3.1-8b-instruct
     --token-budget 2048 --out profiles
     """
-    from calibration.fitting import fit_summary, fit_tables, read_recorded
+    from calibration.fitting import fit_summary
     from calibration.iterations import Limits
 
     limits = Limits(max_batch=max_batch, token_budget=token_budget, kv_capacity_tokens=kv_tokens)
@@ -76,24 +77,30 @@ def fit_(  # noqa: PLR0917 - the command line's options
         if tiles and token_budget:
             raise ValueError("--tiles is for the scheduler prefill_first, --token-budget for chunked; give one of them")
         check_writable(out)
-        with timed(f"reading {', '.join(map(str, recordings))}"):
-            recorded = read_recorded(recordings, device=device, model=model)
-        if recorded is None:
-            if correction is not None:
-                raise ValueError("--correction: is of a meter that `moe2 calibrate` read; these files tell of none")
-            with timed("fitting the tables"):
-                found = fit_tables(recordings, **told, limits=limits)
-        else:
-            if max_batch or kv_tokens:
-                raise ValueError("--max-batch and --kv-tokens are of kernel tables; a recording has its own")
-            with timed("fitting"):
-                found = _fit_experts(recorded, {**told, "token_budget": token_budget}, correction)
+        found = _fitted(recordings, told, limits, correction)
         with timed(f"writing {len(found)} profiles"):
             written = _write(found, out, draw=figure)
     if as_json:
         say(fit_summary([fitted.profile for fitted in found]), [], as_json=True)
         return
     _tell(found, written)
+
+
+def _fitted(recordings: list[Path], told: dict[str, Any], limits: Limits, correction: str | None) -> list[Fitted]:
+    """Fit what the files hold: recorded sessions, or tables; what is asked for and is of the other is refused."""
+    from calibration.fitting import fit_tables, read_recorded
+
+    with timed(f"reading {', '.join(map(str, recordings))}"):
+        recorded = read_recorded(recordings, device=told["device"], model=told["model"])
+    if recorded is None:
+        if correction is not None:
+            raise ValueError("--correction: is of a meter that `moe2 calibrate` read; these files tell of none")
+        with timed("fitting the tables"):
+            return fit_tables(recordings, **told, limits=limits)
+    if limits.max_batch or limits.kv_capacity_tokens:
+        raise ValueError("--max-batch and --kv-tokens are of kernel tables; a recording has its own")
+    with timed("fitting"):
+        return _fit_experts(recorded, {**told, "token_budget": limits.token_budget}, correction)
 
 
 def _fit_experts(recorded: list[Sessions], told: dict[str, Any], correction: str | None) -> list[Fitted]:

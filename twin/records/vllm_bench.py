@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from twin.records.tables import Tables, joined
 
@@ -52,23 +53,40 @@ def _line(path: Path, number: int, line: str) -> Any:
 
 def _tables(path: Path, result: dict[str, Any], replication: int, expert: str, device: str) -> Tables:
     columns = _columns(path, result)
+    common, first_token_s = _both(columns, replication)
+    order = np.argsort(common["arrived_s"].to_numpy(), kind="stable")
+    requests, legs = _requests(common), _legs(common, columns, first_token_s, expert, device)
+    return Tables(
+        requests=requests.iloc[order].reset_index(drop=True),
+        legs=legs.iloc[order].reset_index(drop=True),
+        devices=_devices(replication, device),
+    )
+
+
+def _both(columns: dict[str, list[Any]], replication: int) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Return what a request and its only leg have in common, and when their first tokens came."""
     n = len(columns["input_lens"])
     served = np.array([not error for error in columns["errors"]])
     starts_s = np.array(columns["start_times"], dtype=np.float64)
     arrived_s = starts_s - starts_s.min()
     ttft_s = np.where(served, np.array(columns["ttfts"], dtype=np.float64), nan)
     decode_s = np.array([sum(gaps) for gaps in columns["itls"]], dtype=np.float64)
-    order = np.argsort(arrived_s, kind="stable")
+    first_token_s = arrived_s + ttft_s
     common = {
         "replication": np.full(n, replication, dtype=np.int64),
         "request_id": np.arange(n, dtype=np.int64),
         "arrived_s": arrived_s,
-        "finished_s": arrived_s + ttft_s + decode_s,
+        "finished_s": first_token_s + decode_s,
         "energy_j": np.full(n, nan),
         "status": np.where(served, "served", "failed").astype(object),
     }
+    return pd.DataFrame(common), first_token_s
+
+
+def _requests(common: pd.DataFrame) -> pd.DataFrame:
+    n = len(common)
     unknown = pd.arrays.IntegerArray(np.zeros(n, dtype=np.int64), np.ones(n, dtype=np.bool_))
-    requests = pd.DataFrame(common).assign(
+    return common.assign(
         user_id=unknown,
         question_id=unknown,
         category="vllm-bench",
@@ -76,21 +94,21 @@ def _tables(path: Path, result: dict[str, Any], replication: int, expert: str, d
         answer=None,
         correct=pd.arrays.BooleanArray(np.zeros(n, dtype=np.bool_), np.ones(n, dtype=np.bool_)),
     )
-    legs = pd.DataFrame(common).assign(
+
+
+def _legs(
+    common: pd.DataFrame, columns: dict[str, list[Any]], first_token_s: NDArray[np.float64], expert: str, device: str
+) -> pd.DataFrame:
+    return common.assign(
         expert=expert,
         device=device,
         weight=1.0,
         started_s=nan,  # a client does not see when its request left the queue
-        first_token_s=arrived_s + ttft_s,
+        first_token_s=first_token_s,
         prompt_tokens=np.array(columns["input_lens"], dtype=np.int64),
         output_tokens=np.array(columns["output_lens"], dtype=np.int64),
         attempt=1,
         reason=np.array([_last_line(error) for error in columns["errors"]], dtype=object),
-    )
-    return Tables(
-        requests=requests.iloc[order].reset_index(drop=True),
-        legs=legs.iloc[order].reset_index(drop=True),
-        devices=_devices(replication, device),
     )
 
 
