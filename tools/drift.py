@@ -76,7 +76,7 @@ def divided(sessions: Sessions, pace: Mapping[str, float]) -> Sessions:
     """Return sessions with all of their seconds divided by the pace of each."""
     requests = sessions.requests.copy()
     by = requests["session"].map(pace)
-    for column in ("sent_s", "first_token_s", "finished_s", "ttft_s", "decode_s", "chunk_s"):
+    for column in ("sent_s", "first_token_s", "finished_s", "ttft_s", "decode_s", "server_prefill_s", "chunk_s"):
         requests[column] /= by
     return replace(sessions, requests=requests, batches=batches_of(requests))
 
