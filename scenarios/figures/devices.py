@@ -147,5 +147,5 @@ def draw_in_system(story: Story, folder: Path) -> Figure:
 
 _SYSTEM_CAPTION = (
     "Requests asked and not yet answered, averaged over short windows. Lines that stay level mean that the plant keeps "
-    "up; lines that climb to the end mean that it does not, and that the delays above would grow with a longer run."
+    "up; lines that climb until arrivals stop mean that it does not: with a longer run the delays above would grow."
 )

@@ -50,14 +50,22 @@ def draw_tried(tried: pd.DataFrame, folder: Path, *, vector: Vector | None = Non
         name_rows(axes, [f"k = {k}" for k in ks])
         axes.set(xlabel="worth: mean log-likelihood of the answer, nats per prompt", title="What was tried")
         legend_below(canvas, axes, columns=5)
-        return save(canvas, folder, "tried", alt=_alt(tried), caption=_CAPTION)
+        return save(canvas, folder, "tried", alt=_alt(tried), caption=_caption(tried))
 
 
-_CAPTION = (
+def _caption(tried: pd.DataFrame) -> str:
+    seen = set(tried["status"])
+    return " ".join([_MARK, *(words for status, words in _KINDS.items() if status in seen)])
+
+
+_MARK = (
     "Each mark is a proposal: experts to keep, how many to ask, and how the devices are set. Further right are better "
-    "answers. Crosses were simulated and broke a budget; dots were ruled out by what a simulated one showed, without a "
-    "run of their own."
+    "answers."
 )
+_KINDS = {
+    "violated": "Crosses were simulated and broke a budget.",
+    "ruled out": "Dots were ruled out by what a simulated one showed, without a run of their own.",
+}
 
 
 def _alt(tried: pd.DataFrame) -> str:

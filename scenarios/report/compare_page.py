@@ -13,6 +13,7 @@ from scenarios.figures import Figure
 from scenarios.report.page import render_page, write_page
 from scenarios.report.tables import Table
 from scenarios.story.numbers import THIN, Cell, count, missing, number, percent, quantity
+from scenarios.story.unanswered import unanswered
 
 __all__ = ["write_compare_page"]
 
@@ -29,9 +30,9 @@ WORDS = {
 }
 _BECAME = {"exceeded": "exceeded", "unknown": "not judged", "kept": "kept"}  # in the order of the page
 _SPREADS = {
-    "overall": ("All that both runs have", ""),
-    "by_expert": ("By expert", "{}, "),
-    "by_load": ("By how many other legs were at the server", "{} others there, "),
+    "overall": "All that both runs have",
+    "by_expert": "By expert",
+    "by_load": "By how many other legs were at the server",
 }
 _RELATIVE = ("mean", "p50", "p95", "p99")
 _UNITS = {"requests_per_s": "1/s", "output_tokens_per_s": "tokens/s", "per_request": "J per request", "per_device": "J"}
@@ -79,10 +80,10 @@ def _tolerances(findings: Sequence[tuple[str, str]]) -> Table:
 
 def _differences(table: pd.DataFrame, units: Mapping[str, str]) -> Iterator[Table]:
     spread = table[table["quantity"].isin(units) & table["statistic"].isin([*_RELATIVE, "ks", "wasserstein"])]
-    for scope, (caption, words) in _SPREADS.items():
+    for scope, caption in _SPREADS.items():
         rows = spread[spread["scope"] == scope]
         if not rows.empty:
-            yield _spread(rows, caption, words, units)
+            yield _spread(rows, scope, caption, units)
     runs = table[table["statistic"].isin(_UNITS) & table["quantity"].isin({"throughput", "energy_total"})]
     yield Table(
         caption="Of the whole runs",
@@ -104,16 +105,16 @@ def _differences(table: pd.DataFrame, units: Mapping[str, str]) -> Iterator[Tabl
     )
 
 
-def _spread(rows: pd.DataFrame, caption: str, words: str, units: Mapping[str, str]) -> Table:
+def _spread(rows: pd.DataFrame, scope: str, caption: str, units: Mapping[str, str]) -> Table:
     shown = []
     for (group, name), of_one in rows.groupby(["group", "quantity"], sort=False):
         at = {row["statistic"]: row for row in _records(of_one)}
         mean, known = at["mean"], not math.isnan(at["mean"]["real"])
-        if words and not known:  # said once, of all
+        if group and not known:  # said once, of all
             continue
         shown.append(
             (
-                Cell(text=WORDS[str(name)], below=f"{words.format(group)}{_pairs(mean['n'])}", style="prose"),
+                Cell(text=WORDS[str(name)], below=f"{_group(scope, str(group))}{_pairs(mean['n'])}", style="prose"),
                 Cell(text=quantity(mean["real"], units[str(name)]), style="number") if known else missing(mean["note"]),
                 *(_error(at[statistic]) for statistic in _RELATIVE),
                 _distance(at["ks"], number),
@@ -125,6 +126,10 @@ def _spread(rows: pd.DataFrame, caption: str, words: str, units: Mapping[str, st
     return Table(caption=caption, columns=columns, rows=tuple(shown), note=note)
 
 
+def _group(scope: str, group: str) -> str:
+    return {"overall": "", "by_expert": f"{group}, "}.get(scope, f"{group} other{'s' * (group != '1')} there, ")
+
+
 def _pairs(n: int) -> str:
     return f"{count(n)} pair{'s' * (n != 1)}"
 
@@ -132,6 +137,8 @@ def _pairs(n: int) -> str:
 def _error(row: Mapping[str, Any]) -> Cell:
     if math.isnan(row["difference"]):
         return missing("not known")
+    if silent := unanswered(row["real"], row["twin"]):
+        return Cell(text="∞", below=silent, style="number")
     low, high = row["low"], row["high"]
     ends = "" if math.isnan(low) or low == high else f"{_signed(low).removesuffix(f'{THIN}%')} to {_signed(high)}"
     return Cell(text=_signed(row["difference"]), below=ends, style="number")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from scenarios.story.numbers import THIN, bound, interval, quantity, unanswered
 from scenarios.story.story import Story
@@ -157,3 +157,14 @@ _VERBS = {
 
 def _subject(number: int) -> str:
     return "The one budget" if number == 1 else f"All {number} budgets"
+
+
+def unequal(replications: Iterable[int], one: str = "replication") -> list[str]:
+    """Return why a difference is not that of two means, where their numbers of replications differ.
+
+    >>> unequal([8, 8]), unequal([8, 32])
+    ([], ['A difference is over the replications that both have, a mean above over all of its own.'])
+    """
+    if len(set(replications)) <= 1:
+        return []
+    return [f"A difference is over the {one}s that both have, a mean above over all of its own."]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scenarios.figures.views import delay_table, device_table, floats, judged_requests, statistic_share
-from scenarios.report.sentences import status_word
+from scenarios.report.sentences import status_word, unequal
 from scenarios.report.tables import Table, estimate_cell, interval_cell
 from scenarios.story.comparing import METRICS, Comparison
 from scenarios.story.numbers import DASH, Cell, bound, delay, interval, known, missing, number, percent, quantity
@@ -60,12 +60,13 @@ def differences(comparison: Comparison) -> Table:
     """Return the paired difference of each metric to the first run."""
     first, *others = comparison.stories
     seeds = {story.seed for story in comparison.stories.values()}
-    note = (
-        "" if len(seeds) == 1 else "The runs have different seeds: chance does not cancel, and the intervals are wide."
-    )
     one = _times(comparison.stories)
+    notes = [
+        *(["The runs have different seeds: chance does not cancel, and the intervals are wide."] * (len(seeds) > 1)),
+        *unequal((story.replications for story in comparison.stories.values()), one),
+    ]
     caption = f"Difference to {first}, {one} by {one}, with 95 % intervals of chance"
-    return _by_metric(comparison.differences, tuple(others), caption, sign=True, note=note)
+    return _by_metric(comparison.differences, tuple(others), caption, sign=True, note=" ".join(notes))
 
 
 def _by_metric(table: pd.DataFrame, runs: tuple[str, ...], caption: str, *, sign: bool, note: str = "") -> Table:

@@ -12,7 +12,7 @@ from scenarios.figures import Figure
 from scenarios.figures.sweep import pareto_front
 from scenarios.report.charts import sweep_charts
 from scenarios.report.page import render_page, write_page
-from scenarios.report.sentences import status_word
+from scenarios.report.sentences import status_word, unequal
 from scenarios.report.tables import Table
 from scenarios.story.answer import Answer
 from scenarios.story.numbers import DASH, Cell, interval, missing, number, percent, quantity
@@ -111,12 +111,11 @@ def _differences(points: pd.DataFrame, metrics: pd.DataFrame, keys: Sequence[str
     columns = (*keys, "Accuracy", f"Delay {statistic}", "Energy per request")
     caption = "Difference to the first point, replication by replication, with 95 % intervals"
     dashed = any(cell.text == DASH for row in rows for cell in row)
-    note = (
-        ""
-        if not dashed
-        else f"{DASH} A figure of one of the two points is not known or has no bound in some replication."
-    )
-    return Table(caption=caption, columns=columns, rows=rows, n_text=len(keys), note=note)
+    notes = [
+        *unequal(of_all.loc[of_all["n"] > 0, "n"]),
+        *([f"{DASH} A figure of one of the two points is not known or has no bound in some replication."] * dashed),
+    ]
+    return Table(caption=caption, columns=columns, rows=rows, n_text=len(keys), note=" ".join(notes))
 
 
 def _difference(row: Mapping[object, float] | None, scale: float, unit: str) -> Cell:
