@@ -227,7 +227,7 @@ def find_profile(name_or_path: str, folder: Path) -> Profile:
         raise ValueError(f"{path}: there is no such profile{did_you_mean(path.name, beside)}")
     raise ValueError(
         f"profile {name_or_path!r}: neither a bundled profile nor a path that ends with .json"
-        f"{did_you_mean(name_or_path, bundled)}"
+        f"{did_you_mean(name_or_path, bundled) or '; `moe2 profiles list` names the bundled ones'}"
     )
 
 

@@ -173,8 +173,9 @@ def _find(scenario: str, folder: Path) -> Path:
         inside = path / "scenario.toml"
         hint = f"did you mean {inside}" if inside.is_file() else "name a scenario file in it"
         raise ValueError(f"{scenario}: this is a folder; {hint}")
-    known = ", ".join(bundled)
-    raise ValueError(f"{scenario}: no such file and no bundled scenario{near(scenario, bundled)}; bundled are: {known}")
+    beside = [str(Path(scenario).with_name(file.name)) for file in sorted(path.parent.glob("*.toml"))]
+    hint, known = near(scenario, [*bundled, *beside]), ", ".join(bundled)
+    raise ValueError(f"{scenario}: no such file and no bundled scenario{hint}; bundled are: {known}")
 
 
 def _whole(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:

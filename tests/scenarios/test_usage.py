@@ -48,6 +48,14 @@ def test_a_wrong_call_is_one_line_with_what_is_near_and_the_way_out(call, told, 
     assert not set(BOXES) & set(line)
 
 
+def test_a_scenario_file_that_is_near_is_named(tmp_path):
+    """A mistyped file is told of the one beside it that is nearest, by the path as it was written."""
+    (tmp_path / "mine.toml").write_text("")
+    found = CliRunner().invoke(app, ["check", str(tmp_path / "min.toml")])
+    assert found.exit_code == 2
+    assert f"min.toml: no such file and no bundled scenario (did you mean '{tmp_path}/mine.toml'?)" in found.stderr
+
+
 def in_terminal(*words):
     """Return what a call shows in a terminal of 80 columns, and its exit status."""
     master, screen = pty.openpty()

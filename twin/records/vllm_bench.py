@@ -34,7 +34,8 @@ def _results(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a result of `vllm bench serve` ({error})") from None
+        why = error.strerror or error if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: cannot be read as a result of `vllm bench serve` ({why})") from None
     try:
         found = [json.loads(text)]
     except ValueError:
