@@ -166,8 +166,8 @@ def stated_scale(evidence: Mapping[str, Any], phase: str, unit: Unit) -> float |
 
 
 def _alone(legs: pd.DataFrame) -> pd.DataFrame:
-    """Return the legs of one replication that shared their server with no other."""
-    arrived = legs[legs["arrived_s"].notna()].sort_values("arrived_s", kind="stable")
+    """Return the legs of one replication that shared their server with no other; a rejected one never was there."""
+    arrived = legs[legs["arrived_s"].notna() & (legs["status"] != "rejected")].sort_values("arrived_s", kind="stable")
     begin_s = arrived["arrived_s"].to_numpy(dtype=np.float64)
     # a leg without an end may have been there ever after
     end_s = np.where(arrived["finished_s"].isna(), np.inf, arrived["finished_s"].to_numpy(dtype=np.float64))

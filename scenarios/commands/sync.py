@@ -107,5 +107,5 @@ def _print_sync(found: Sync) -> None:
         phase = error.phase if error.unit == "s" else f"joules of {error.phase}"
         print(
             f"{phase}, {error.n} rows held out: error {error.before:.1%} before, {error.after:.1%} after "
-            f"(signed {error.signed_before:+.1%}, {error.signed_after:+.1%})"
+            f"(measured against predicted: {error.signed_before:+.1%}, {error.signed_after:+.1%})"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ _PARTS = (
     ("by_load", "others there", ("leg", "e2e")),
 )
 _WIDTHS = {"n": 5, "measured": 9, "KS": 5}
+_SILENT = {(True, True): "both ∞", (False, True): "to ∞", (True, False): "from ∞"}  # measured, simulated
 _WORDS = {"counts": "requests", "leg_counts": "legs", "energy_total": "energy, whole run"}
 
 
@@ -49,14 +50,14 @@ def _spread(rows: pd.DataFrame, title: str) -> Table:
         shown.add_column(column, justify="right", no_wrap=True, min_width=_WIDTHS.get(column, 6))
     last = None
     for (group, quantity), by in rows.groupby(["group", "quantity"], sort=False):
-        found = by.set_index("statistic")["difference"]
+        found = {row["statistic"]: row for row in by.to_dict("records")}
         shown.add_row(
             escape(str(group)) if group != last else "",
             _WORDS.get(str(quantity), str(quantity)),
             str(by["n"].iloc[0]),
             _figure(by["real"].iloc[0], UNITS[str(quantity)]),
             *(_error(found[name]) for name in STATISTICS[:4]),
-            DASH if math.isnan(found["ks"]) else f"{found['ks']:.3f}",
+            DASH if math.isnan(ks := found["ks"]["difference"]) else f"{ks:.3f}",
         )
         last = group
     return shown
@@ -72,7 +73,7 @@ def _lines(table: pd.DataFrame) -> Iterator[str]:
         )
         name = f"{_WORDS.get(row['quantity'], row['quantity'])}{', ' + row['group'] if row['group'] else ''}"
         sides = f"{_figure(row['real'], unit)} measured, {_figure(row['twin'], unit)} simulated"
-        yield escape(f"{name}: {sides}, {_error(row['difference'])}{_note(row)}")
+        yield escape(f"{name}: {sides}, {_error(row)}{_note(row)}")
     for row in table[table["quantity"].isin(COUNTS)].to_dict("records"):
         sides = f"{row['real']:.0f} measured, {row['twin']:.0f} simulated"
         yield escape(f"{_WORDS[row['quantity']]} {row['statistic']}: {sides}{_note(row)}")
@@ -86,5 +87,8 @@ def _figure(value: float, unit: str) -> str:
     return DASH if math.isnan(value) else f"{value:.4g} {unit}"
 
 
-def _error(value: float) -> str:
-    return DASH if math.isnan(value) else f"{value:+.1%}"
+def _error(row: Mapping[Any, Any]) -> str:
+    """Return a difference; where a side has no end because requests were not answered, which one."""
+    if silent := _SILENT.get((math.isinf(row["real"]), math.isinf(row["twin"]))):
+        return silent
+    return DASH if math.isnan(row["difference"]) else f"{row['difference']:+.1%}"

@@ -16,6 +16,7 @@ from scenarios.comparing.sides import Pairs, pair
 from scenarios.comparing.tolerances import EXACT_COUNTS, Finding, Tolerance, judge_differences
 from scenarios.runs.folder import check_replaceable, whole_folder
 from scenarios.story.numbers import percent
+from scenarios.story.unanswered import unanswered
 from twin.records.tables import Tables
 
 __all__ = ["Comparison", "check_out", "compare", "write_comparison"]
@@ -60,9 +61,12 @@ class Comparison:
 
     def _of_e2e(self) -> str:
         rows = self.table[(self.table["scope"] == "overall") & (self.table["quantity"] == "e2e")]
-        off = rows.set_index("statistic")["difference"]
-        words = [f"{percent(off[name], sign=True)} {at}" for name, at in _HEADED.items() if np.isfinite(off[name])]
-        return f"the twin's E2E time is off by {' and '.join(words)}" if words else "no answer is on both sides"
+        by = {row["statistic"]: row for row in rows.to_dict("records")}
+        silent = unanswered(by["p95"]["real"], by["p95"]["twin"])
+        off = {name: by[name]["difference"] for name in _HEADED if not (silent and name == "p95")}
+        words = [f"{percent(off[name], sign=True)} {_HEADED[name]}" for name in off if np.isfinite(off[name])]
+        told = f"the twin's E2E time is off by {' and '.join(words)}" if words else "no answer is on both sides"
+        return f"{told}, and p95 is {silent}" if silent else told
 
     def as_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON values; null for what is not known, "inf" for what has no bound."""

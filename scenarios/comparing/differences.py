@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from scenarios.comparing.resampling import interval, relative_error, spread_of
+from scenarios.comparing.resampling import interval, relative_error, spreads_of
 from scenarios.comparing.sides import Pairs
 from twin.records.metrics import PERCENTILES, energy_per_request_j, unmetered_devices
 from twin.records.tables import Tables
@@ -115,7 +115,7 @@ def _compared(values: _Values, scope: str, group: str) -> list[dict[str, object]
     if values.missing:
         return [row(name, note=values.missing) for name in STATISTICS]
     real, twin = values.real, values.twin
-    found, measured, simulated = interval(real, twin, values.runs), spread_of(real), spread_of(twin)
+    found, (measured, simulated) = interval(real, twin, values.runs), spreads_of(real, twin)
     rows = [
         row(name, real=measured[name], twin=simulated[name], low=found.low[name], high=found.high[name])
         for name in measured

@@ -12,7 +12,7 @@ from scipy.special import ndtri, stdtrit
 
 from twin.records.metrics import PERCENTILES
 
-__all__ = ["LEAST_PAIRS", "Interval", "interval", "relative_error", "spread_of"]
+__all__ = ["LEAST_PAIRS", "Interval", "interval", "relative_error", "spreads_of"]
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +22,7 @@ LEAST_PAIRS = 20
 _N_DRAWS = 400
 _MOST_AT_ONCE = 2**22
 _SEED = 0
+_NAMES = ("mean", *(f"p{p}" for p in PERCENTILES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Interval:
 
 
 def interval(real: Floats, twin: Floats, runs: NDArray[np.generic]) -> Interval:
-    """Return the interval of twin / real - 1 in each figure of `spread_of`, for pairs (n,) in the order of arrival.
+    """Return the interval of twin / real - 1 in each figure of `spreads_of`, for pairs (n,) in the order of arrival.
 
     Both sides are drawn together: the same requests stand on both. Where the pairs' errors are correlated from one
     request to the next, runs of consecutive requests are drawn whole, as long as the correlation reaches (moving
@@ -43,13 +44,13 @@ def interval(real: Floats, twin: Floats, runs: NDArray[np.generic]) -> Interval:
     """
     n = len(real)
     if n < LEAST_PAIRS:
-        unknown = dict.fromkeys(spread_of(real), nan)
+        unknown = dict.fromkeys(_NAMES, nan)
         return Interval(low=unknown, high=unknown, method=f"none: {n} pairs are too few, needs {LEAST_PAIRS}")
     length = _block_length(real, twin)
     rows = _drawn_rows(runs, length)
     errors = _errors(rows, real, twin)
     wider = float(stdtrit(max(n // length - 1, 1), (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
-    found, measured = spread_of(twin), spread_of(real)
+    measured, found = spreads_of(real, twin)
     ends = {name: _ends(e, relative_error(measured[name], found[name]), wider) for name, e in errors.items()}
     if length == 1:
         method = f"paired bootstrap of {n} pairs: their errors are not correlated from one to the next"
@@ -58,20 +59,31 @@ def interval(real: Floats, twin: Floats, runs: NDArray[np.generic]) -> Interval:
     return Interval(low={k: e[0] for k, e in ends.items()}, high={k: e[1] for k, e in ends.items()}, method=method)
 
 
-def spread_of(values: Floats) -> dict[str, float]:
-    """Return the mean of the finite values (NaN without one) and the percentiles of all; `values` is not empty."""
-    whole = _spreads(np.asarray(values)[None, :])
-    return {name: float(column[0]) for name, column in whole.items()}
+def spreads_of(real: Floats, twin: Floats) -> tuple[dict[str, float], dict[str, float]]:
+    """Return mean and percentiles of both sides of pairs (n,), of which there is at least one.
+
+    The mean is of the pairs that are finite on both sides, or it would be of other requests on each, and NaN without
+    one; percentiles are of all.
+
+    >>> [side["mean"] for side in spreads_of(np.array([1.0, 9.0]), np.array([2.0, np.inf]))]
+    [1.0, 2.0]
+    """
+    sides = _spreads(real[None, :], twin[None, :])
+    measured, simulated = ({name: float(column[0]) for name, column in side.items()} for side in sides)
+    return measured, simulated
 
 
-def _spreads(values: Floats) -> dict[str, Floats]:
+def _spreads(real: Floats, twin: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Return mean and percentiles (nearest rank, as in `twin.records.metrics.percentile`) along rows, each (draws,)."""
-    n = values.shape[1]
-    ordered = np.sort(values, axis=1)
-    finite = np.isfinite(ordered)
-    count = finite.sum(axis=1)
-    mean = np.where(count > 0, np.where(finite, ordered, 0.0).sum(axis=1) / np.maximum(count, 1), nan)
-    return {"mean": mean, **{f"p{p}": ordered[:, ceil(p * n / 100) - 1] for p in PERCENTILES}}
+    n, both = real.shape[1], np.isfinite(real) & np.isfinite(twin)
+    count = both.sum(axis=1)
+
+    def of(values: Floats) -> dict[str, Floats]:
+        mean = np.where(count > 0, np.where(both, values, 0.0).sum(axis=1) / np.maximum(count, 1), nan)
+        ordered = np.sort(values, axis=1)
+        return dict(zip(_NAMES, (mean, *(ordered[:, ceil(p * n / 100) - 1] for p in PERCENTILES)), strict=True))
+
+    return of(real), of(twin)
 
 
 def _drawn_rows(runs: NDArray[np.generic], length: int) -> NDArray[np.intp]:
@@ -87,7 +99,7 @@ def _drawn_rows(runs: NDArray[np.generic], length: int) -> NDArray[np.intp]:
 
 
 def _errors(rows: NDArray[np.intp], real: Floats, twin: Floats) -> dict[str, Floats]:
-    measured, simulated = _spreads(real[rows]), _spreads(twin[rows])
+    measured, simulated = _spreads(real[rows], twin[rows])
     relative = np.frompyfunc(relative_error, 2, 1)
     return {name: np.asarray(relative(measured[name], simulated[name]), dtype=np.float64) for name in measured}
 

@@ -26,8 +26,9 @@ class Pairs:
     """Requests and legs that both sides have, and what only one of them has.
 
     `requests` and `legs` have the columns of both tables, ending in `_real` and `_twin`, and `level`: how many other
-    legs were at the same expert, measured, when it arrived (of a request: the most that one of its legs met). They
-    are in the order of the measured arrivals. `real` and `twin` are the tables of the replications that both have.
+    legs were at the same expert, measured, when it arrived (of a request: the most that one of its legs met); those
+    that were rejected or failed are not counted, as no table tells when they left. They are in the order of the
+    measured arrivals. `real` and `twin` are the tables of the replications that both have.
     """
 
     real: Tables
@@ -169,10 +170,12 @@ def _last_attempts(legs: pd.DataFrame) -> pd.DataFrame:
 def _others_at_expert(legs: pd.DataFrame) -> NDArray[np.float64]:
     """Return how many other legs each met at its expert (n,): arrived before it and not finished; NaN if unknown."""
     found = np.full(len(legs), np.nan)
+    stayed = legs["status_real"].isin(["served", "unfinished"]).to_numpy()
     for rows in legs.groupby(["replication", "expert"]).indices.values():
         arrived_s = legs["arrived_s_real"].to_numpy(dtype=np.float64)[rows]
-        left_s = np.sort(legs["finished_s_real"].to_numpy(dtype=np.float64)[rows])  # NaN last: never leaves
-        before = np.searchsorted(np.sort(arrived_s), arrived_s, side="left")
+        there = rows[stayed[rows]]
+        left_s = np.sort(legs["finished_s_real"].to_numpy(dtype=np.float64)[there])  # NaN last: never leaves
+        before = np.searchsorted(np.sort(arrived_s[stayed[rows]]), arrived_s, side="left")
         found[rows] = np.where(np.isnan(arrived_s), np.nan, before - np.searchsorted(left_s, arrived_s, side="right"))
     return np.asarray(np.maximum(found, 0.0))
 

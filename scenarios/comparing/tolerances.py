@@ -14,6 +14,7 @@ import tomli
 from scenarios.comparing.differences import COUNTS, OF_LEGS, OF_REQUESTS, OF_RUNS, STATISTICS
 from scenarios.comparing.resampling import LEAST_PAIRS
 from scenarios.files.complaints import near
+from scenarios.story.unanswered import unanswered
 
 __all__ = ["EXACT_COUNTS", "Finding", "Tolerance", "judge_differences", "read_tolerances"]
 
@@ -143,6 +144,8 @@ def _shown(row: pd.Series[Any], tolerance: Tolerance) -> str:
         return f"distance {difference:.3f}"
     if tolerance.statistic in {"wasserstein", "per_request"}:
         return f"{difference:.1%}"
+    if silent := unanswered(row["real"], row["twin"]):
+        return silent
     low, high = float(row["low"]), float(row["high"])
     known = "" if isnan(low) else f" (90 % interval {low:+.1%} to {high:+.1%})"
     return f"{row['real']:.4g} measured, {row['twin']:.4g} simulated, {difference:+.1%}{known}"

@@ -133,9 +133,46 @@ def test_an_unanswered_request_is_infinitely_late():
     found = compare(real, twin)
     errors = figures(found, "e2e")
     assert errors["p99"] == np.inf
+    assert errors["mean"] == 0.0
     assert errors["wasserstein"] == 0.0
     assert found.as_json()["differences"][0]["quantity"] == "ttft"
     assert "Infinity" not in json.dumps(found.as_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("silent", "words", "shown"),
+    [
+        (("real", "twin"), "unanswered on both sides", "both ∞"),
+        (("twin",), "unanswered in the twin only", "to ∞"),
+        (("real",), "unanswered in the measured run only", "from ∞"),
+    ],
+)
+def test_a_percentile_without_an_end_is_told_in_words(tmp_path, silent, words, shown):
+    """Where a fifth was not answered p95 has no end: sentence, table, tolerance and page say on which side, no figure.
+
+    It is within a tolerance if neither side answers, and beyond each if one does.
+    """
+    sides = {"real": tables_of(seed=8), "twin": tables_of(seed=8)}
+    for name, tables in sides.items():
+        if name in silent:
+            tables.requests.loc[tables.requests.index[::5], ["status", "finished_s"]] = ["failed", np.nan]
+            tables.legs.loc[tables.legs.index[::5], ["status", "finished_s", "reason"]] = ["failed", np.nan, "crash"]
+        (tmp_path / name).mkdir()
+        write_tables(tables, tmp_path / name)
+    (tmp_path / "limits.toml").write_text("counts = 99\n[e2e]\np95 = 0.1\n")
+    args = ("--tolerances", tmp_path / "limits.toml", "--out", tmp_path / "out")
+    found = moe2("compare", tmp_path / "real", tmp_path / "twin", *args)
+    assert found.exit_code == (0 if len(silent) == 2 else 1), found.output
+    sentence, *rest = found.output.splitlines()
+    assert sentence.endswith(f"the twin's E2E time is off by 0\u202f% in the mean, and p95 is {words}.")
+    (line,) = [line for line in rest if line.split()[:1] == ["e2e"] and "120" in line and "0 " in line][:1]
+    assert line.count(shown) == 2, "p95 and p99"
+    told = json.loads((tmp_path / "out" / "comparison.json").read_text())["tolerances"]
+    (of_p95,) = [tolerance["words"] for tolerance in told if tolerance["key"] == "e2e.p95"]
+    assert of_p95.startswith(f"e2e.p95: {words}, ")
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert words in page
+    assert not re.search(r"\b(nan|inf)\b", re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL))
 
 
 @pytest.mark.parametrize("side", ["real", "twin"])
@@ -168,6 +205,18 @@ def test_load_levels_count_the_others_at_the_server():
     assert levels == ["0", "1", *["2-3"] * (n - 2)]
     found = compare(tables, tables, [Tolerance(scope="by_load", quantity="leg", statistic="mean", limit=0.1)])
     assert [f.words.split(":")[0] for f in found.findings] == ["by_load.leg.mean of 2-3"]  # the others are too few
+
+
+def test_a_leg_that_failed_is_not_at_the_server_for_good():
+    """Legs 10 s apart meet nobody, though the first five failed, or were rejected, and have no end."""
+    n = 40
+    legs = pd.DataFrame({"request_id": np.arange(n), "arrived_s": 10.0 * np.arange(n)})
+    legs["finished_s"] = (legs["arrived_s"] + 2.5).where(legs.index >= 5)
+    legs["status"] = np.where(legs.index >= 5, "served", np.where(legs.index % 2, "failed", "rejected"))
+    tables = tables_of(seed=0, legs=legs.assign(reason=np.where(legs.index >= 5, None, "crash")))
+    assert set(pair(tables, tables).legs["level"]) == {"0"}
+    tables.legs.loc[0, ["status", "reason"]] = ["unfinished", None]
+    assert pair(tables, tables).legs["level"].tolist() == ["0", *["1"] * (n - 1)]
 
 
 def test_intervals_of_dependent_requests_are_drawn_in_blocks():
