@@ -139,7 +139,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
     >>> v = Verdict(metric="m", label="l", budget=1.0, unit="s", estimate=0.5, low=0.5, high=0.5, status="holds")
     >>> tally([v, v]), tally([v]), tally([])
-    ('All 2 budgets hold.', 'The one budget holds.', '')
+    ('Both budgets hold.', 'The one budget holds.', '')
     """
     n = {status: sum(v.status == status for v in verdicts) for status in _VERBS}
     parts = [f"{number} {_VERBS[status][number > 1]}" for status, number in n.items() if number]
@@ -156,7 +156,7 @@ _VERBS = {
 
 
 def _subject(number: int) -> str:
-    return "The one budget" if number == 1 else f"All {number} budgets"
+    return {1: "The one budget", 2: "Both budgets"}.get(number, f"All {number} budgets")
 
 
 def unequal(replications: Iterable[int], one: str = "replication") -> list[str]:
