@@ -18,6 +18,8 @@ IDENTITY = f"{PACKAGE} {VERSION} sha256:{WEIGHTS_SHA256}"
 TEXT_FORMAT = "question, then one line per option: '(A) option'; the encoder reads the first 256 word pieces"
 DIMENSIONS = 384
 DESCRIBED_BY = ("modules.json", "config.json")  # of sentence-transformers and of transformers; one of them is needed
+WEIGHTS = (".safetensors", ".bin")  # how their files end
+SETTINGS = (".json", ".txt")  # of layers, pooling and tokenizer
 _WAY_OUT = "pip install 'moe2-twin[encoder]'"
 
 
@@ -51,9 +53,13 @@ def embed(
     if given:
         identity(folder)  # refuses a folder without weights
     sentence_transformers = _require("sentence_transformers")
-    with _no_bars():
-        # local_files_only: a folder is given, so a look at the network could only fail or surprise
-        model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    try:
+        with _no_bars():
+            # local_files_only: a folder is given, so a look at the network could only fail or surprise
+            model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    except Exception as error:  # whatever a damaged folder makes of it: each library below has errors of its own
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder}: an encoder that sentence-transformers cannot load: {why}") from error
     vectors = model.encode(
         list(texts), batch_size=batch, show_progress_bar=progress, convert_to_numpy=True, normalize_embeddings=given
     )
@@ -61,7 +67,9 @@ def embed(
 
 
 def identity(folder: Path | None = None) -> str:
-    """Return the identity of an encoder, which answers and gates carry: name and hash of its weights.
+    """Return the identity of an encoder, which answers and gates carry: name and hash of its weights and settings.
+
+    Settings count: the same weights with another pooling or another tokenizer give other embeddings.
 
     Raises ValueError for a folder that holds no weights, or not what says how to use them.
     """
@@ -70,13 +78,14 @@ def identity(folder: Path | None = None) -> str:
     if not any((folder / name).is_file() for name in DESCRIBED_BY):
         missing = " or ".join(DESCRIBED_BY)
         raise ValueError(f"{folder}: no encoder there (no {missing}); give a folder that sentence-transformers saved")
-    files = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".bin"} or p.name == "tokenizer.json")
-    if not any(p.suffix != ".json" for p in files):
+    files = sorted(p for p in folder.rglob("*") if p.suffix in {*WEIGHTS, *SETTINGS})
+    if not any(p.suffix in WEIGHTS for p in files):
         raise ValueError(
             f"{folder}: no encoder there (no model.safetensors); give a folder that sentence-transformers saved"
         )
     digest = hashlib.sha256()
     for file in files:
+        digest.update(f"{file.relative_to(folder).as_posix()} {file.stat().st_size} ".encode())
         digest.update(file.read_bytes())
     return f"{folder.resolve().name} sha256:{digest.hexdigest()}"
 

@@ -73,7 +73,7 @@ def _by_category(
 ) -> pd.DataFrame:
     """Return accuracy, leads and mean costs of each method, over all prompts and then category by category."""
     tables = []
-    for category in ("all", *np.unique(pool.category).tolist()):
+    for category in dict.fromkeys(("all", *np.unique(pool.category).tolist())):  # once, also where a category is "all"
         rows = np.flatnonzero((pool.category == category) | (category == "all"))
         here = {name: column[rows] for name, column in right.items()}
         table = compare(here, pool.text_key[rows], best=best, majority=MAJORITY, plain=PLAIN_MAJORITY)

@@ -47,6 +47,7 @@ def train(
     console = progress_console()
     with bad_input():
         check_file(out)
+        method.check_apart(out, Path(answers))
         table = answers_at(None if answers == "bundled" else Path(answers))
         bar = Progress(console=console, transient=True, disable=not console.is_terminal)
         with timed("training"), bar:
@@ -98,7 +99,6 @@ def evaluate_(  # noqa: PLR0917 - the command line's options
         with step(progress_console(), "evaluating on the test split"):
             found = evaluate(table, chosen, ks=k, costs=scenario_costs(given, table))
         if curves is not None:
-            curves.mkdir(parents=True, exist_ok=True)
             method.draw_evaluation(scenario, _named(answers=table_file, gate=gate_file), curves)
     if as_json:
         print(found.to_json(orient="records", indent=2))

@@ -37,9 +37,11 @@ def draw_evaluation(scenario: str, changes: list[str], out: Path, *, n_budgets: 
     from scenarios.files.loading import load  # noqa: PLC0415
     from scenarios.method.curves import scenario_curves  # noqa: PLC0415
 
-    curves = scenario_curves(load(scenario, changes), n_budgets=n_budgets)
+    loaded = load(scenario, changes)
+    curves = scenario_curves(loaded, n_budgets=n_budgets)
     draw_budget_curves(curves, out)
-    experts = curves["experts"].map(lambda places: " ".join(str(p) for p in places))
+    names = [expert.name for expert in loaded.file.experts]
+    experts = curves["experts"].map(lambda places: "|".join(names[p] for p in places))
     curves.assign(experts=experts).to_csv(out / "curves.csv", index=False)
     return curves
 
@@ -60,11 +62,13 @@ def collect_(
     Example: moe2 answers collect --endpoints endpoints.toml --questions questions.jsonl --out answers.parquet
     """
     from moe2.answers import write_answers  # noqa: PLC0415
-    from scenarios.method.asking import read_endpoints, read_questions  # noqa: PLC0415
     from scenarios.method.collecting import collect  # noqa: PLC0415
+    from scenarios.method.endpoints import read_endpoints  # noqa: PLC0415
+    from scenarios.method.questions import read_questions  # noqa: PLC0415
 
     with bad_input():
         check_file(out)
+        check_apart(out, endpoints, questions)
         asked, prompts = read_endpoints(endpoints), read_questions(questions)
         log = out.with_suffix(".log.jsonl")
         going_on = f"what was answered is kept in {log}; the same command goes on from there"
@@ -108,6 +112,7 @@ def embed_(
 
     with bad_input():
         check_file(out)
+        check_apart(out, texts)
         vectors = embed(_texts(texts), folder=encoder)
         with whole_file(out) as draft, draft.open("wb") as file:
             np.savez(file, embedding=vectors, encoder=np.array(identity(encoder)))
@@ -116,8 +121,18 @@ def embed_(
     say({"file": str(out), "prompts": n, "values": size, "encoder": by}, [line], as_json=as_json)
 
 
+def check_apart(out: Path, *given: Path) -> None:
+    """Raise ValueError when the result would be written over what it is made of."""
+    for file in given:
+        if out.resolve() == file.resolve():
+            raise ValueError(f"{out}: is what is read, and would be overwritten; name another file for --out")
+
+
 def _texts(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a readable text file: {error}") from None
     found = [_text(line, f"{path}, line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
     if not found:
         raise ValueError(f"{path}: no text; write one JSON object per line")

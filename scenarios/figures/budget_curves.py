@@ -28,6 +28,7 @@ _WORDS = {
     "energy_j": ("energy budget, J per request (worst case, idle included)", "Accuracy against the energy budget"),
 }
 _COLOURS = (ORANGE, GREY, SKY, GREEN, VERMILION, PURPLE, MUTED, INK)
+_STYLES = [(colour, dashes) for dashes in ("-", "--", ":") for colour in _COLOURS]  # no two methods look alike
 
 
 def draw_budget_curves(curves: pd.DataFrame, folder: Path) -> list[Figure]:
@@ -45,20 +46,22 @@ def _draw(table: pd.DataFrame, kind: str, folder: Path) -> Figure:
     names = [str(name) for name in dict.fromkeys(table["method"])]
     others = [name for name in names if name != "gate"]
     for name in [*others, *(n for n in names if n == "gate")]:
-        _line(axes, table[table["method"] == name], name, _COLOURS[others.index(name) % 8] if name != "gate" else BLUE)
+        style = (BLUE, "-") if name == "gate" else _STYLES[others.index(name) % len(_STYLES)]
+        _line(axes, table[table["method"] == name], name, *style)
     label, title = _WORDS[kind]
-    axes.set(xlabel=label, ylabel="% of test questions answered rightly", title=title)
+    axes.set(xlabel=label, ylabel="% of test questions right", title=title)
     axes.grid(visible=True, axis="both")
     handles, labels = axes.get_legend_handles_labels()
     canvas.legend(handles[::-1], labels[::-1], loc="outside lower left", ncols=2)
     return save(canvas, folder, f"accuracy_by_{kind}", alt=_alt(table, title), caption=_CAPTION)
 
 
-def _line(axes: Axes, rows: pd.DataFrame, name: str, colour: str) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, name: str, colour: str, dashes: str) -> None:
     bold = name == "gate"
     width, layer = (2.8, 4) if bold else (1.4, 3)
     right = 100 * floats(rows["accuracy"])
-    axes.step(floats(rows["budget"]), right, where="post", color=colour, linewidth=width, label=name, zorder=layer)
+    how = {"color": colour, "linestyle": dashes, "linewidth": width, "zorder": layer}
+    axes.step(floats(rows["budget"]), right, where="post", label=name, **how)
 
 
 _CAPTION = (

@@ -11,7 +11,9 @@ import numpy as np
 
 from moe2.answers import Answers, split_of, text_key_of
 from moe2.encoder import TEXT_FORMAT, embed, identity, prompt_text
-from scenarios.method.asking import SAMPLES, TEMPLATE, Endpoint, Question, ask_all
+from scenarios.method.asking import CHARS_PER_TOKEN, SAMPLES, TEMPLATE, ask_all
+from scenarios.method.endpoints import Endpoint
+from scenarios.method.questions import Question
 
 __all__ = ["collect"]
 
@@ -61,9 +63,11 @@ def _sources(endpoints: Sequence[Endpoint], found: list[list[dict[str, Any]]], c
     }
     for i, (endpoint, records) in enumerate(zip(endpoints, found, strict=True)):
         sampled = sum(r["how"] == "sampled" for r in records)
+        guessed = sum(r.get("counted") == "characters" for r in records)
+        counts = f"; tokens of {guessed} counted as {CHARS_PER_TOKEN} characters each" if guessed else ""
         sources[f"model {endpoint.model}"] = (
             f"{endpoint.served_name} at {endpoint.url}, {endpoint.precision}, at most {endpoint.max_tokens} tokens; "
             f"{int((choice[:, i] < 0).sum())} of {len(records)} answers unparsed; {len(records) - sampled} by "
-            f"log-probabilities, {sampled} by the most frequent of {SAMPLES} sampled letters"
+            f"log-probabilities, {sampled} by the most frequent of {SAMPLES} sampled letters{counts}"
         )
     return sources

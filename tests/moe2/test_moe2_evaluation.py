@@ -1,5 +1,7 @@
 """Laws of the evaluation: intervals, losses, costs, and the bundled gate's figures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from moe2_samples import identity_gate, sample_answers
@@ -105,6 +107,14 @@ def test_categories_add_up_to_all():
     whole = table["category"] == "all"
     right = (table["accuracy"] * table["n"]).groupby([whole, table["method"]]).sum()
     assert np.allclose(right[True], right[False])
+
+
+def test_a_category_called_all_is_told_once():
+    """Questions without categories: each method has one row, that of all prompts."""
+    one = replace(ANSWERS, category=np.full(len(ANSWERS), "all"))
+    table = evaluate(one, identity_gate(), ks=(1,))
+    assert table["method"].is_unique
+    assert (table["n"] == len(ANSWERS.rows("test"))).all()
 
 
 def test_loss_and_costs_are_those_of_the_experts_asked():

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from moe2.answers import read_answers
 from moe2.gate import read_gate
 from scenarios.cli import app
+from scenarios.figures import budget_curves
 from tests.llama_server import llama_server, write_llama
 
 NEEDED = {"sentence_transformers": "encoder", "torch": "gate", "xllamacpp": "testbed"}  # found and not imported: slow
@@ -136,6 +137,30 @@ def test_curves_are_of_the_answers_and_the_gate_that_were_named(collected):
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 2
     assert "no answers of model 'ada-7b'" in refused.output
+    assert not (collected / "curves").exists()
+
+
+def test_curves_name_their_experts_and_no_two_methods_look_alike(collected, monkeypatch):
+    """The table beside the pictures names experts as the scenario does; each method has its own colour and dashes."""
+    drawn = []
+    save = budget_curves.save
+
+    def kept(canvas, *words, **more):
+        drawn.append(canvas)
+        return save(canvas, *words, **more)
+
+    monkeypatch.setattr(budget_curves, "save", kept)
+    pictures = collected / "pictures"
+    command("evaluate", "--scenario", collected / "mine.toml", "--curves", pictures)
+    table = pd.read_csv(pictures / "curves.csv", keep_default_na=False)
+    named = {name for names in table["experts"] if names for name in names.split("|")}
+    assert named
+    assert named <= {f"{model}@here" for model in MODELS}
+    kinds = {f"accuracy_by_{kind}.png" for kind in set(table["kind"])}
+    assert {path.name for path in pictures.iterdir()} == {"curves.csv", *kinds}
+    for canvas in drawn:
+        lines = canvas.axes[0].lines
+        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(lines) == 10
 
 
 def test_more_experts_than_there_are_cannot_be_asked(collected):
