@@ -3,7 +3,7 @@
 # ruff: noqa: PLC0415 - a command imports what it needs, so that help and errors come at once
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,15 +16,12 @@ from scenarios.commands.voice import progress_console
 from scenarios.interrupting import INTERRUPTED
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from scenarios.recording.playing import Counts
     from scenarios.recording.recording import Plan
     from scenarios.runs.result import Result
 
 __all__ = ["register"]
 
-_MOST_REASONS = 5
 _REDRAWN_S = 0.5  # drawing takes a millisecond or two, which no send should wait for often
 
 
@@ -187,6 +184,7 @@ def _told(out: Path, result: Result) -> list[str]:
     """Return what became of the requests, why legs were not served, and how late the sends were."""
     import json
 
+    from scenarios.recording.reasons import reasons
     from scenarios.story.late import late_words
     from scenarios.story.stolen import stolen_words
 
@@ -196,20 +194,10 @@ def _told(out: Path, result: Result) -> list[str]:
     way_out = "; record on a machine that is less busy, or with --speed below 1"
     return [
         f"requests: {', '.join(f'{n} {status}' for status, n in counts.items())}",
-        *_reasons(result.tables.legs),
+        *reasons(result.tables.legs),
         f"sends: {1000 * late['median_s']:.3g} ms late in the median, {1000 * late['max_s']:.4g} ms at most",
         *(f"TOO LATE: {words}{way_out}" for words in late_words(late)),
         *stolen_words(about["steal_share"]),
         *about["slots_apart"],
         *([f"interrupted at {result.wall_s:.3g} s: what came later is missing"] if about["interrupted"] else []),
     ]
-
-
-def _reasons(legs: pd.DataFrame) -> Iterator[str]:
-    """Yield how many legs were rejected or failed for which reason, the most frequent first."""
-    bad = legs[legs["reason"].notna()]
-    found = (bad["status"] + ": " + bad["reason"]).value_counts()
-    for words, n in found.head(_MOST_REASONS).items():
-        yield f"{n} {'leg' if n == 1 else 'legs'} {words}"
-    if more := found.iloc[_MOST_REASONS:].sum():
-        yield f"{more} more for {len(found) - _MOST_REASONS} other reasons, which are in legs.parquet"

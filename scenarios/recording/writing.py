@@ -14,6 +14,7 @@ from scenarios.recording.checking import slots_apart
 from scenarios.recording.journal import Metered
 from scenarios.recording.metering import energy_gap
 from scenarios.recording.playing import LATE_S
+from scenarios.recording.reasons import reasons
 from scenarios.recording.recording import Recording, journal_of, reports_in
 from scenarios.recording.tabulating import sends, tables_of
 from scenarios.running import JOURNAL, write_result
@@ -125,7 +126,9 @@ def _energy_gap(recording: Recording) -> str:
 
 def _story(recording: Recording, result: Result, sent: pd.DataFrame, out: Path) -> dict[str, Any]:
     """Return what the report says of a recording in place of what it says of a simulation."""
-    warnings = [f"{words}." for words in late_words(lateness(sent))]
+    why = "; ".join(words.rstrip(".") for words in reasons(result.tables.legs))
+    warnings = [f"{why}."] if why else []
+    warnings += [f"{words}." for words in late_words(lateness(sent))]
     warnings += [f"{words}." for words in _slots_apart(recording)]
     warnings += [f"{words}: times are longer than its own." for words in stolen_words(steal_share(recording))]
     if recording.assembly.file.budgets.energy_j_per_request is not None and result.evidence.energy_gap:

@@ -1,6 +1,7 @@
 """Laws of recordings that end otherwise than planned: no disk, no files, nothing known but what the journal says."""
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -158,3 +159,5 @@ def test_what_went_wrong_is_told_in_numbers(tmp_path):
     ]
     assert sum(line.startswith("1 leg ") for line in lines) == 4
     assert "2 more for 2 other reasons, which are in legs.parquet" in lines
+    told = json.loads((tmp_path / "out" / "summary.json").read_text())["told"]["warnings"]
+    assert told == [f"{'; '.join(lines[2:8])}."], "the report says it too"
