@@ -5,7 +5,6 @@ docs/results-testbed.md; `python -m tools.testbed --short` is a minute of the sa
 """
 
 import argparse
-import csv
 import json
 import os
 import platform
@@ -33,18 +32,21 @@ from scenarios.runs.result import run
 from tests.llama_server import write_llama
 from tools.loopback import LONG, SHORT, Form, Loopback, loopback
 from tools.speedometer import read_speeds, slowdowns, speedometer
+from tools.testbed_scenario import drawn, rate_for, write_scenario
 from twin.records.tables import Tables, read_tables, write_tables
 
 ROOT = Path(__file__).parents[1]
 STALE_S = 120.0  # a calibration that is older was not made right before
 DRAINS_S = 10.0  # what is under way at the end of a recording has ended by then
 SPEEDS = "speeds.csv"  # of the server's core, all the time
+UTILISATION = ("utilisation", "mean")
 METRICS = {
     "E2E, mean": ("e2e", "mean"),
     "E2E, p95": ("e2e", "p95"),
     "throughput": ("throughput", "requests_per_s"),
     "TTFT, mean": ("ttft", "mean"),
     "TPOT, mean": ("tpot", "mean"),
+    "utilisation": UTILISATION,
 }
 
 
@@ -104,20 +106,21 @@ class Bench:
         form, server = self.form, self.server
         self.say(f"server: {server.slots} slots of {server.context_tokens} tokens, {server.token_budget} an iteration")
         *earlier, before = (self._calibrated(name) for name in ("first", "second", "00"))
-        capacity = self._capacity_per_s(self._profile(*earlier, before))
-        self.say(f"capacity by the first three calibrations: {capacity:.2f} requests per second")
+        rates = self._rates(self._profile(*earlier, before))
+        said = ", ".join(f"{rate:.2f} requests per second for {level:.0%}" for level, rate in rates.items())
+        self.say(f"by the first three calibrations: {said}")
         rows = []
         places = [(i, level) for i in range(form.rounds) for level in form.levels]
         for n, (i, level) in enumerate(places):
             name = f"{level:g}-{i}"
             done = (self.folder / "recordings" / name / "out" / "summary.json").is_file()
             before = before if done else self._fresh(before, n)
-            cpu_share = self._record(name, rate=level * capacity, seed=1000 * i + round(100 * level))
+            ran_s, waited_s = self._record(name, rate=rates[level], seed=1000 * i + round(100 * level))
             after = self._calibrated(f"{n + 1:02}")
-            row = {"level": level, "recording": name, "cpu_share": cpu_share, **self._errors(name, before, after)}
-            rows.append(row)
-            errors = ", ".join(f"{key} {found['error']:+.1%}" for key, found in row["metrics"].items())
-            self.say(f"{n + 1} of {len(places)}: {level:.0%} of capacity, twin against recorded: {errors}")
+            row = {"level": level, "recording": name, "cpu_share": ran_s / (ran_s + waited_s)}
+            rows.append({**row, **self._errors(name, ran_s, before, after)})
+            errors = ", ".join(f"{key} {found['error']:+.1%}" for key, found in rows[-1]["metrics"].items())
+            self.say(f"{n + 1} of {len(places)}: {level:.0%} utilised, twin against recorded: {errors}")
             before = after
         return {
             "machine": machine(),
@@ -125,7 +128,7 @@ class Bench:
             "model": {"layers": form.layers, "hidden": form.hidden, "feed_forward": form.feed_forward},
             "server": {k: getattr(server, k) for k in ("slots", "context_tokens", "token_budget", "one_kv_buffer")},
             "load": {"prompt": form.prompt, "output": form.output, "duration_s": form.duration_s},
-            "capacity_per_s": capacity,
+            "rates_per_s": {f"{level:g}": rate for level, rate in rates.items()},
             "rows": rows,
         }
 
@@ -170,26 +173,20 @@ class Bench:
         ][0]
         return slowdowns(speeds, spans, began_unix_s=began_unix_s, lasts_s=self.form.duration_s + DRAINS_S)
 
-    def _capacity_per_s(self, profile: Path) -> float:
-        """Return the requests per second that the twin serves when there are always some waiting."""
-        folder, n = self.folder / "capacity", 400
-        rows = [(0.0, *lengths) for lengths in self._lengths(np.random.default_rng(0), n)]
-        tables = run(load(self._scenario(folder, rows, profile, duration_s=1.0))).tables
-        return n / float(tables.requests["finished_s"].max())
+    def _rates(self, profile: Path) -> dict[float, float]:
+        """Return the requests per second at which the twin's server is busy for each level's share of the time."""
+        folder = self.folder / "rates"
+        return {level: rate_for(level, self.form, self.server, profile, folder) for level in self.form.levels}
 
-    def _record(self, name: str, *, rate: float, seed: int) -> float:
-        """Record Poisson arrivals with `moe2 record`; returns how much of the core that it could use the server had."""
+    def _record(self, name: str, *, rate: float, seed: int) -> list[float]:
+        """Record Poisson arrivals with `moe2 record`; return the seconds that the server ran and waited for a core."""
         folder = self.folder / "recordings" / name
         if (folder / "out" / "summary.json").is_file():
-            return float((folder / "cpu_share").read_text(encoding="utf-8"))
+            return list(json.loads((folder / "ran_waited_s").read_text(encoding="utf-8")))
         shutil.rmtree(folder, ignore_errors=True)
-        chance, duration_s = np.random.default_rng(seed), self.form.duration_s
-        arrived_s = np.cumsum(chance.exponential(1 / rate, size=int(3 * rate * duration_s) + 20))
-        arrived_s = arrived_s[arrived_s < duration_s]
-        lengths = self._lengths(chance, len(arrived_s))
-        rows = [(at, *n) for at, n in zip(arrived_s.tolist(), lengths, strict=True)]
-        profile = self._profile(self.folder / "calibrations" / "00")
-        scenario = self._scenario(folder, rows, profile, duration_s=duration_s)
+        duration_s, profile = self.form.duration_s, self._profile(self.folder / "calibrations" / "00")
+        rows = drawn(self.form, np.random.default_rng(seed), rate=rate, duration_s=duration_s)
+        scenario = write_scenario(folder, rows, profile, self.server, duration_s=duration_s)
         endpoint = f'[[endpoints]]\nexpert = "llama"\nurl = "{self.server.address}"\n'
         (folder / "endpoints.toml").write_text(endpoint, encoding="utf-8")
         self.say(f"recording {len(rows)} requests in {duration_s:g} s, {name}")
@@ -197,13 +194,15 @@ class Bench:
         words = [moe2, "record", scenario, "--endpoints", folder / "endpoints.toml", "--out", out, "--no-report", "-q"]
         began = self.server.scheduled_ns
         subprocess.run([str(word) for word in words], check=True)  # noqa: S603
-        ran, waited = np.subtract(self.server.scheduled_ns, began)
-        share = float(ran / (ran + waited))
-        (folder / "cpu_share").write_text(f"{share}\n", encoding="utf-8")
-        return share
+        took_s = [float(ns) / 1e9 for ns in np.subtract(self.server.scheduled_ns, began)]
+        (folder / "ran_waited_s").write_text(json.dumps(took_s), encoding="utf-8")
+        return took_s
 
-    def _errors(self, name: str, before: Path, after: Path) -> dict[str, Any]:
-        """Return the twin's errors on a recording, calibrated before and after it, and how far those two are apart."""
+    def _errors(self, name: str, ran_s: float, before: Path, after: Path) -> dict[str, Any]:
+        """Return the twin's errors on a recording, calibrated before and after it, and how far those two are apart.
+
+        `ran_s` are the seconds that the server computed in it.
+        """
         folder = self.folder / "recordings" / name
         real = read_tables(folder / "out")
         found = {
@@ -212,6 +211,8 @@ class Bench:
         }
         paces = self._slowdowns(folder, before, after)
         found["at_pace"] = self._beside(real, folder, self._profile(before, after), "twin-at-pace", paces)
+        for figures in found.values():
+            figures.loc[UTILISATION, "real"] = ran_s / float(real.legs["finished_s"].max())
         metrics = {}
         for metric, where in METRICS.items():
             at = {key: table.loc[where] for key, table in found.items()}
@@ -248,40 +249,11 @@ class Bench:
         twin = read_tables(place)
         table = compare(real, twin).table
         figures = table[table["scope"] == "overall"].set_index(["quantity", "statistic"])[["real", "twin"]]
+        figures.loc[UTILISATION, "twin"] = float(twin.devices["utilisation"].iloc[0])
         figures.attrs = {
             key: t.requests["status"].value_counts().to_dict() for key, t in (("real", real), ("twin", twin))
         }
         return figures
-
-    def _lengths(self, chance: np.random.Generator, n: int) -> list[tuple[int, int]]:
-        """Return (prompt, output) tokens, prompts even in the logarithm."""
-        (least, most), (fewest, many) = self.form.prompt, self.form.output
-        prompt = np.round(np.exp(chance.uniform(np.log(least), np.log(most), n))).astype(int)
-        return list(zip(prompt.tolist(), chance.integers(fewest, many + 1, n).tolist(), strict=True))
-
-    def _scenario(
-        self, folder: Path, rows: Sequence[tuple[float, int, int]], profile: Path, *, duration_s: float
-    ) -> Path:
-        """Write the requests and the scenario, the server's settings as it reports them; return its path."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "requests.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["request_id", "arrived_s", "prompt_tokens", "output_tokens", "category", "experts"])
-            writer.writerows(
-                (i, repr(at), prompt, output, "any", "llama") for i, (at, prompt, output) in enumerate(rows)
-            )
-        server = self.server
-        lines = [
-            'name = "loopback"',
-            f"duration_s = {duration_s}",
-            '[load]\nprocess = "requests"\npath = "requests.csv"',
-            '[[experts]]\nname = "llama"\ndevice = "loopback"\nscheduler = "chunked"',
-            f"profile = {json.dumps(str(profile))}",
-            f"max_batch = {server.slots}\ntoken_budget = {server.token_budget}",
-            f"kv_capacity_tokens = {server.kv_tokens}",
-        ]
-        (folder / "scenario.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return folder / "scenario.toml"
 
 
 def later(tables: Tables, around_s: float) -> Tables:
