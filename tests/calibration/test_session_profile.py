@@ -23,7 +23,16 @@ from calibration.session.measuring import Bench, idle_row, measure
 from calibration.session.plan import Plan, first_lengths
 from calibration.session.plan import cells_of as planned_cells
 from calibration.session_profile import session_profile
-from calibration.sessions import Sessions, batches_of, cells_of, lone_requests, no_batches, no_joules, read_sessions
+from calibration.sessions import (
+    Sessions,
+    batches_of,
+    cells_of,
+    check_growth,
+    lone_requests,
+    no_batches,
+    no_joules,
+    read_sessions,
+)
 from tests.clock import Clock
 from tests.llama_server import cpu_s, llama_process, write_llama
 from tools.results_testbed import CONTENDED
@@ -147,6 +156,13 @@ def test_flat_first_tokens_are_refused_as_cached(tmp_path):
     law_session(tmp_path, plan, prefill_s=(0.02, 0.0, 0.0))
     with pytest.raises(ValueError, match=r"time to the first token is flat, .* came from a cache"):
         session_profile(read_sessions([tmp_path]), name="a/b/c", quantization="none")
+
+
+def test_a_disturbed_request_does_not_make_prompts_look_cached():
+    """Half of the short prompts took longer than any long one: the fastest still grow. Where those do not, none do."""
+    check_growth("here", [16, 16, 128, 128], [0.003, 0.020, 0.010, 0.0085])
+    with pytest.raises(ValueError, match="here: time to the first token is flat, 10 ms for 16 tokens and 9 ms for 128"):
+        check_growth("here", [16, 16, 128, 128], [0.010, 0.020, 0.060, 0.009])
 
 
 def test_what_no_recording_had_is_beyond_the_profile():
