@@ -48,7 +48,8 @@ def draw_delay_by_category(story: Story, folder: Path) -> Figure:
     axes.hlines(rows, low, high, color=SKY, linewidth=8, label="middle half", zorder=3)
     axes.plot(_inside(table["p50"], right_s), rows, "|", color=INK, ms=9, mew=2, label="median", zorder=4)
     judged = _inside(table["judged_s"], right_s)
-    axes.plot(judged, rows, "D", color=BLUE, ms=6, label=story.delay_statistic, zorder=5)
+    whole = {"clip_on": False, "in_layout": False}  # of a diamond at the edge too
+    axes.plot(judged, rows, "D", color=BLUE, ms=6, label=story.delay_statistic, zorder=5, **whole)
     budget_s = floats(table["budget_s"])
     if np.isfinite(budget_s).any():
         axes.plot(budget_s, rows, "|", color=BUDGET, ms=17, mew=2.6, label="budget", zorder=6)
