@@ -42,8 +42,10 @@ def embed(
 
     `folder` is any folder that sentence-transformers saved; the pinned weights (384 dimensions) when None. Raises
     ModuleNotFoundError when the extra `encoder` is not installed, ValueError when the installed weights are not the
-    pinned ones, when the folder holds no encoder, or when a text is empty.
+    pinned ones, when the folder holds no encoder that can be loaded, or when a text is empty.
     """
+    if isinstance(texts, str):
+        raise ValueError("texts is one text, must be a list of them; its letters would be embedded one by one")
     empty = [i for i, text in enumerate(texts) if not text.strip()]
     if empty:
         raise ValueError(f"text {empty[0]} is empty: nothing to embed; leave the prompt out")

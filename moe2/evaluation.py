@@ -50,6 +50,8 @@ def evaluate(
     if not len(pool):
         raise ValueError("answers: the test split is empty; every accuracy that is shown is on test")
     models = answers.models if models is None else models
+    if costs is not None and costs.delay_s.shape != (len(answers), len(models)):
+        raise ValueError(f"costs are {costs.delay_s.shape}, must be {(len(answers), len(models))}: prompts and models")
     ks = _asked(ks, len(models if subset is None else set(subset)))
     routers = [GateRouter.of(gate=gate, answers=pool, models=models, k=k, subset=subset) for k in ks]
     methods = [*routers, *baselines(answers=answers, pool=pool, models=models, k=max(ks))]

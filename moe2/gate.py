@@ -72,7 +72,14 @@ class Gate:
                 f"gate: embeddings are {embedding.shape}, must be (prompts, {len(self.projection)}), made by "
                 f"{self.encoder}"
             )
-        embedding = np.asarray(embedding, dtype=np.float32)
+        with np.errstate(invalid="ignore"):  # told below
+            odds = self._through(np.asarray(embedding, dtype=np.float32))
+        if not np.isfinite(odds).all():  # NaN goes through to the end, where there are few numbers to look at
+            where = int(np.flatnonzero(~np.isfinite(odds).all(axis=1))[0])
+            raise ValueError(f"gate: prompt {where} has no log-odds; its embedding must be finite")
+        return odds
+
+    def _through(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         odds = np.empty((len(embedding), len(self.models)), dtype=np.float32)
         n, (rank, hidden_units) = min(BLOCK, len(embedding)), self.hidden_weight.shape
         narrow, wide = np.empty((n, rank), dtype=np.float32), np.empty((n, hidden_units), dtype=np.float32)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -35,11 +35,14 @@ MORE = (
 )
 
 
+Loss = Literal["score", "subset", "mixture"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """What was chosen on validation before the bundled gate was trained."""
 
-    loss: Literal["score", "subset", "mixture"] = "score"
+    loss: Loss = "score"
     heads: int = 8  # independent perceptrons whose log-odds are averaged: together one wider perceptron
     hidden: int = 64  # per head
     rank: int = 96  # dimensions of an embedding that are read, see moe2.narrowing; more cost speed and add nothing
@@ -48,6 +51,18 @@ class Recipe:
     learning_rate: float = 1e-3  # at the peak of a one-cycle schedule
     batch: int = 128
     epochs: int = 10
+
+    def __post_init__(self) -> None:
+        if self.loss not in get_args(Loss):
+            raise ValueError(f"recipe: loss is {self.loss!r}, must be one of {', '.join(get_args(Loss))}")
+        for name in ("heads", "hidden", "rank", "batch", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"recipe: {name} is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.dropout < 1 or not self.weight_decay >= 0 or not self.learning_rate > 0:
+            raise ValueError(
+                f"recipe: dropout {self.dropout} must be in [0, 1), weight_decay {self.weight_decay} at least 0, "
+                f"learning_rate {self.learning_rate} above 0"
+            )
 
 
 def train_gate(

@@ -39,21 +39,28 @@ class Problem:
     costs: Literal["worst", "expected"] = "worst"
 
     def __post_init__(self) -> None:
+        if self.logits.ndim != 2:
+            raise ValueError(f"selection: logits are {self.logits.shape}, must be (prompts, experts)")
         n, N = self.logits.shape
         for name in ("likelihood", "delay_s", "energy_j"):
             if getattr(self, name).shape != (n, N):
                 raise ValueError(f"selection: {name} is {getattr(self, name).shape}, must be {(n, N)}")
-        if n == 0 or len(self.experts) != N or len(self.idle_j_per_request) != N or len(self.category) != n:
+        if n == 0 or N == 0 or len(self.experts) != N or len(self.idle_j_per_request) != N or len(self.category) != n:
             raise ValueError(f"selection: {n} prompts and {N} experts need names, idle joules and categories")
         if self.costs not in {"worst", "expected"}:
             raise ValueError(f"selection: costs are {self.costs!r}, must be 'worst' or 'expected'")
         if self.k < 1:
             raise ValueError(f"selection: k is {self.k}, must be at least 1")
-        if not np.all(self.likelihood > 0) or not np.all(np.isfinite(self.logits)):
-            raise ValueError("selection: every likelihood must be above 0 and every logit finite")
-        if not np.all(self.delay_s >= 0):
-            raise ValueError("selection: a delay is negative or NaN; every expert needs a latency profile")
+        self._check_costs()
         self._check_budgets()
+
+    def _check_costs(self) -> None:
+        if not np.all((self.likelihood > 0) & (self.likelihood <= 1)) or not np.all(np.isfinite(self.logits)):
+            raise ValueError("selection: every likelihood must be above 0 and at most 1, and every logit finite")
+        if not np.all((self.delay_s >= 0) & np.isfinite(self.delay_s)):
+            raise ValueError("selection: a delay is negative, infinite or NaN; every expert needs a latency profile")
+        if np.any(self.energy_j < 0) or np.any(self.idle_j_per_request < 0):  # NaN: not known
+            raise ValueError("selection: an energy is negative; joules are at least 0, NaN where they are not known")
 
     def _check_budgets(self) -> None:
         if len(self.delay_budget_s) != len(self.categories) or not np.all(self.delay_budget_s > 0):
@@ -61,6 +68,11 @@ class Problem:
         if self.energy_budget_j is not None and not self.energy_budget_j > 0:
             raise ValueError(
                 f"selection: energy budget is {self.energy_budget_j} J per request, must be above 0 or None"
+            )
+        if not 0 <= self.category.min() <= self.category.max() < len(self.categories):
+            raise ValueError(
+                f"selection: category goes from {self.category.min()} to {self.category.max()}, must be places among "
+                f"{len(self.categories)} categories"
             )
         seen = np.bincount(self.category, minlength=len(self.categories))
         for c in np.flatnonzero((seen == 0) & np.isfinite(self.delay_budget_s)):

@@ -30,6 +30,8 @@ def test_nothing_to_embed():
     assert embed([]).shape == (0, 384)
     with pytest.raises(ValueError, match="text 1 is empty"):
         embed(["a", " "])
+    with pytest.raises(ValueError, match="must be a list of them"):
+        embed("a prompt")
 
 
 def test_a_missing_extra_names_the_way_out(monkeypatch):

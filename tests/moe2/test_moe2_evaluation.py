@@ -109,6 +109,13 @@ def test_categories_add_up_to_all():
     assert np.allclose(right[True], right[False])
 
 
+def test_costs_of_other_prompts_are_refused():
+    """A row for each prompt of the table and a column for each model."""
+    few = np.ones((5, 3))
+    with pytest.raises(ValueError, match=r"costs are \(5, 3\), must be \(60, 3\)"):
+        evaluate(ANSWERS, identity_gate(), costs=LegCosts(delay_s=few, energy_j=few, delay_budget_s=np.ones(5)))
+
+
 def test_a_category_called_all_is_told_once():
     """Questions without categories: each method has one row, that of all prompts."""
     one = replace(ANSWERS, category=np.full(len(ANSWERS), "all"))

@@ -57,6 +57,17 @@ def test_embeddings_of_another_width_are_refused():
         sample_gate().logits(np.zeros((2, 5), dtype=np.float32))
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_an_embedding_that_is_no_number_is_no_prompt(wrong):
+    """The prompt is named, in whichever block of prompts and coordinate it stands; the others alone have log-odds."""
+    x = np.ones((1100, 6), dtype=np.float32)
+    x[700, 3] = wrong
+    gate = sample_gate(hidden_weight=np.ones((6, 4), dtype=np.float32))
+    with pytest.raises(ValueError, match="prompt 700 has no log-odds"):
+        gate.logits(x)
+    assert np.isfinite(gate.logits(np.delete(x, 700, axis=0))).all()
+
+
 @pytest.mark.parametrize(
     "changes",
     [

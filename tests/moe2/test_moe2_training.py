@@ -126,6 +126,15 @@ def test_a_gate_of_few_prompts_is_called_in_doubt():
     assert "8 validation prompts" in scarcity(prompts(7, 8))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"loss": "scores"}, {"epochs": 0}, {"heads": 0}, {"dropout": 1.0}, {"learning_rate": 0.0}], ids=str
+)
+def test_recipes_that_train_nothing_are_refused(changes):
+    """A loss that does not exist is not taken for another, and a gate needs at least one epoch and one head."""
+    with pytest.raises(ValueError, match=f"recipe: .*{next(iter(changes))}"):
+        Recipe(**changes)
+
+
 def test_training_without_torch_names_the_way_out(monkeypatch):
     """Without torch the message is the pip command."""
     monkeypatch.setitem(sys.modules, "torch", None)
