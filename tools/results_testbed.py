@@ -49,8 +49,7 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
         "times as long as that work took over what it took in the two sessions. It knows nothing of queues and "
         "batches, which stay the twin's. A target is met by the median error, or beyond drift: by the median error at "
         "the machine's own pace. Within drift, which says less, is an error that is over what is allowed by no more "
-        "than the median between sessions. Utilisation recorded is the seconds that the server's thread computed, the "
-        "twin's what its server was busy."
+        "than the median between sessions. Utilisation is the share of the time in which the server had a request."
     )
     yield table(rows)
     yield from honest(rows)

@@ -115,10 +115,10 @@ class Bench:
             name = f"{level:g}-{i}"
             done = (self.folder / "recordings" / name / "out" / "summary.json").is_file()
             before = before if done else self._fresh(before, n)
-            ran_s, waited_s = self._record(name, rate=rates[level], seed=1000 * i + round(100 * level))
+            cpu_share = self._record(name, rate=rates[level], seed=1000 * i + round(100 * level))
             after = self._calibrated(f"{n + 1:02}")
-            row = {"level": level, "recording": name, "cpu_share": ran_s / (ran_s + waited_s)}
-            rows.append({**row, **self._errors(name, ran_s, before, after)})
+            row = {"level": level, "recording": name, "cpu_share": cpu_share}
+            rows.append({**row, **self._errors(name, before, after)})
             errors = ", ".join(f"{key} {found['error']:+.1%}" for key, found in rows[-1]["metrics"].items())
             self.say(f"{n + 1} of {len(places)}: {level:.0%} utilised, twin against recorded: {errors}")
             before = after
@@ -178,11 +178,11 @@ class Bench:
         folder = self.folder / "rates"
         return {level: rate_for(level, self.form, self.server, profile, folder) for level in self.form.levels}
 
-    def _record(self, name: str, *, rate: float, seed: int) -> list[float]:
-        """Record Poisson arrivals with `moe2 record`; return the seconds that the server ran and waited for a core."""
+    def _record(self, name: str, *, rate: float, seed: int) -> float:
+        """Record Poisson arrivals with `moe2 record`; returns how much of the core that it could use the server had."""
         folder = self.folder / "recordings" / name
         if (folder / "out" / "summary.json").is_file():
-            return list(json.loads((folder / "ran_waited_s").read_text(encoding="utf-8")))
+            return float((folder / "cpu_share").read_text(encoding="utf-8"))
         shutil.rmtree(folder, ignore_errors=True)
         duration_s, profile = self.form.duration_s, self._profile(self.folder / "calibrations" / "00")
         rows = drawn(self.form, np.random.default_rng(seed), rate=rate, duration_s=duration_s)
@@ -194,15 +194,13 @@ class Bench:
         words = [moe2, "record", scenario, "--endpoints", folder / "endpoints.toml", "--out", out, "--no-report", "-q"]
         began = self.server.scheduled_ns
         subprocess.run([str(word) for word in words], check=True)  # noqa: S603
-        took_s = [float(ns) / 1e9 for ns in np.subtract(self.server.scheduled_ns, began)]
-        (folder / "ran_waited_s").write_text(json.dumps(took_s), encoding="utf-8")
-        return took_s
+        ran, waited = np.subtract(self.server.scheduled_ns, began)
+        share = float(ran / (ran + waited))
+        (folder / "cpu_share").write_text(f"{share}\n", encoding="utf-8")
+        return share
 
-    def _errors(self, name: str, ran_s: float, before: Path, after: Path) -> dict[str, Any]:
-        """Return the twin's errors on a recording, calibrated before and after it, and how far those two are apart.
-
-        `ran_s` are the seconds that the server computed in it.
-        """
+    def _errors(self, name: str, before: Path, after: Path) -> dict[str, Any]:
+        """Return the twin's errors on a recording, calibrated before and after it, and how far those two are apart."""
         folder = self.folder / "recordings" / name
         real = read_tables(folder / "out")
         found = {
@@ -211,8 +209,6 @@ class Bench:
         }
         paces = self._slowdowns(folder, before, after)
         found["at_pace"] = self._beside(real, folder, self._profile(before, after), "twin-at-pace", paces)
-        for figures in found.values():
-            figures.loc[UTILISATION, "real"] = ran_s / float(real.legs["finished_s"].max())
         metrics = {}
         for metric, where in METRICS.items():
             at = {key: table.loc[where] for key, table in found.items()}
@@ -249,7 +245,7 @@ class Bench:
         twin = read_tables(place)
         table = compare(real, twin).table
         figures = table[table["scope"] == "overall"].set_index(["quantity", "statistic"])[["real", "twin"]]
-        figures.loc[UTILISATION, "twin"] = float(twin.devices["utilisation"].iloc[0])
+        figures.loc[UTILISATION, :] = [float(t.devices["utilisation"].iloc[0]) for t in (real, twin)]
         figures.attrs = {
             key: t.requests["status"].value_counts().to_dict() for key, t in (("real", real), ("twin", twin))
         }
