@@ -103,10 +103,7 @@ def add_trace(
     a replay would refuse.
     """
     out = folder / name
-    if not name or Path(name).name != name or name.startswith("."):
-        raise ValueError(f"trace name {name!r}: must be the name of a folder")
-    if out.exists():
-        raise ValueError(f"{out}: is there already; a trace is never changed, add another or remove it by hand")
+    _check_free(out, name)
     if not note.strip():
         raise ValueError("--note is empty; say on what and how the run was recorded")
     check_writable(folder, option="--folder")
@@ -114,16 +111,8 @@ def add_trace(
     check_measured(recorded, "RECORDED", "a twin that is held against itself is never wrong")
     read_side(recorded, "RECORDED")
     with whole_folder(out, _ABOUT) as draft:
-        for table in SCHEMAS:
-            shutil.copyfile(recorded / f"{table}.parquet", draft / f"{table}.parquet")
-        shutil.copyfile(tolerances, draft / "tolerances.toml")
-        text = tomli_w.dumps(_beside(load(scenario, replayed(recorded)), draft))
-        (draft / "scenario.toml").write_text(text, encoding="utf-8")
-        sizes = sum(path.stat().st_size for path in draft.iterdir())
-        if sizes > most_bytes:
-            raise ValueError(
-                f"{recorded}: the trace would take {sizes} bytes, at most {most_bytes} are kept; record less"
-            )
+        _copy(recorded, tolerances, load(scenario, replayed(recorded)), draft)
+        _check_size(draft, recorded, most_bytes)
         try:
             found = _replayed(draft)
         except ValueError as error:  # of what was recorded, and not of a copy that is gone
@@ -131,6 +120,29 @@ def add_trace(
         about = {"note": note, "added_error_e2e_mean": _mean_error(found), "sha256": _hashes(draft)}
         (draft / _ABOUT).write_text(tomli_w.dumps(about), encoding="utf-8")
     return out, found
+
+
+def _check_free(out: Path, name: str) -> None:
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ValueError(f"trace name {name!r}: must be the name of a folder")
+    if out.exists():
+        raise ValueError(f"{out}: is there already; a trace is never changed, add another or remove it by hand")
+
+
+def _copy(recorded: Path, tolerances: Path, scenario: Scenario, draft: Path) -> None:
+    """Write tables, tolerances, and the scenario with its profiles to a folder, where each finds the others."""
+    for table in SCHEMAS:
+        shutil.copyfile(recorded / f"{table}.parquet", draft / f"{table}.parquet")
+    shutil.copyfile(tolerances, draft / "tolerances.toml")
+    (draft / "scenario.toml").write_text(tomli_w.dumps(_beside(scenario, draft)), encoding="utf-8")
+
+
+def _check_size(draft: Path, recorded: Path, most_bytes: int) -> None:
+    n_bytes = sum(path.stat().st_size for path in draft.iterdir())
+    if n_bytes > most_bytes:
+        raise ValueError(
+            f"{recorded}: the trace would take {n_bytes} bytes, at most {most_bytes} are kept; record less"
+        )
 
 
 def replay_trace(trace: Path) -> Regression:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import signal
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,23 +17,23 @@ from calibration.meters.protocol import Meter
 from calibration.runtimes.async_endpoint import AsyncEndpoint, many_connections
 from calibration.session.watching import stolen_of
 from scenarios.files.gateway import rules_of
-from scenarios.files.loading import Scenario, load
+from scenarios.files.loading import Scenario
 from scenarios.recording.checking import checked_servers, slots_apart
 from scenarios.recording.endpoints import EndpointSpec, read_endpoints
 from scenarios.recording.journal import Events, Journal, Metered, alone_with, read_journal
+from scenarios.recording.manifest import digest, manifest_of, reports_in, scenario_of
 from scenarios.recording.metering import metered, open_meters, sampling
 from scenarios.recording.playing import Counts, Play
 from scenarios.recording.prompts import Prompts, Served, read_questions
 from scenarios.recording.scaling import sped_up
 from scenarios.recording.tabulating import Recorded, busy_spans, legs_of, of_replication
-from scenarios.running import resolved
 from scenarios.runs.folder import check_replaceable
 from scenarios.runs.replicating import Assembly, Load, assemble, draw_loads
 from twin.gateway.backlog import Backlog
 from twin.gateway.rules import Rules
 from twin.network import Link
 
-__all__ = ["Plan", "Recording", "dropped", "journal_of", "perform", "prepare", "recording_of", "reports_in"]
+__all__ = ["Plan", "Recording", "dropped", "journal_of", "perform", "prepare", "recording_of"]
 
 
 OPEN = ("poisson", "gamma", "mmpp", "diurnal", "trace", "requests")
@@ -110,10 +107,6 @@ def prepare(
     specs = read_endpoints(endpoints, names, [expert.name for expert in assembly.all_experts])
     texts = None if questions is None else read_questions(questions)
     reports = checked_servers(specs, assembly.experts, loads)
-    servers = [  # the URL as it is reported: without a password
-        {**asdict(spec), "url": report["url"], "report": report} for spec, report in zip(specs, reports, strict=True)
-    ]
-    prompts = "random token ids" if questions is None else f"texts of {questions}"
     plan = Plan(
         assembly=assembly,
         loads=loads,
@@ -121,7 +114,7 @@ def prepare(
         served=tuple(Served(model=report["model"], vocabulary=report["vocabulary"]) for report in reports),
         meters=open_meters(specs, [expert.device for expert in assembly.experts]),
         texts=texts,
-        manifest=_manifest(assembly, loads, servers, speed=speed, prompts=prompts),
+        manifest=manifest_of(assembly, loads, specs, reports, speed=speed, questions=questions),
         out=out,
     )
     for drawn in loads:
@@ -150,7 +143,7 @@ def dropped(out: Path) -> bool:
 def recording_of(out: Path) -> Recording:
     """Return the recording whose journal is beside `out`; ValueError where there is none or its scenario changed."""
     events = read_journal(journal_of(out))
-    assembly = assemble(_scenario(events.manifest))
+    assembly = assemble(scenario_of(events.manifest))
     loads = draw_loads(assembly, n=len(events.manifest["load_sha256"]))
     for drawn, sha256 in zip(loads, events.manifest["load_sha256"], strict=True):
         if digest(drawn) != sha256:
@@ -259,38 +252,3 @@ def _rules(assembly: Assembly) -> Rules:
     """Return the gateway's rules; without any it asks all experts of a request at once and waits for every leg."""
     k = None if assembly.routing is None else min(assembly.file.router.k, len(assembly.experts))
     return rules_of(assembly.file.gateway, k) or Rules()
-
-
-def _manifest(
-    assembly: Assembly, loads: Sequence[Load], servers: Sequence[dict[str, Any]], *, speed: float, prompts: str
-) -> dict[str, Any]:
-    return {
-        "began_unix_s": time.time(),
-        "scenario": resolved(assembly.scenario),
-        "speed": speed,
-        "prompts": prompts,
-        "endpoints": list(servers),
-        "load_sha256": [digest(drawn) for drawn in loads],
-    }
-
-
-def digest(drawn: Load) -> str:
-    """Return a hash of the requests of a replication and of where they go."""
-    found = hashlib.sha256()
-    requests, legs = drawn.requests, drawn.legs
-    found.update("\n".join(map(str, requests.request_id.tolist())).encode())
-    for column in (requests.arrived_s, legs.request, legs.expert, legs.prompt_tokens, legs.output_tokens):
-        found.update(np.ascontiguousarray(column).tobytes())
-    return found.hexdigest()
-
-
-def reports_in(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what each server said of itself before the recording, in the order of the scenario's experts."""
-    return [server["report"] for server in manifest["endpoints"]]
-
-
-def _scenario(manifest: dict[str, Any]) -> Scenario:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scenario.toml"
-        path.write_text(manifest["scenario"], encoding="utf-8")
-        return load(path)

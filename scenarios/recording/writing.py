@@ -12,10 +12,11 @@ from rich.console import Console
 
 from scenarios.recording.checking import slots_apart
 from scenarios.recording.journal import Metered
+from scenarios.recording.manifest import reports_in
 from scenarios.recording.metering import energy_gap
 from scenarios.recording.playing import LATE_S
 from scenarios.recording.reasons import reasons
-from scenarios.recording.recording import Recording, journal_of, reports_in
+from scenarios.recording.recording import Recording, journal_of
 from scenarios.recording.tabulating import sends, tables_of
 from scenarios.running import JOURNAL, write_result
 from scenarios.runs.folder import whole_folder
