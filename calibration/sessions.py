@@ -30,10 +30,10 @@ class Sessions:
     """Sessions of one model on one device.
 
     `requests` are good ones with ttft_s and decode_s, `batches` what is known of decode iterations side by side, with
-    the columns BATCHES. `prefill_j` and `decode_j` are frames with the columns JOULES:
-    of one prompt, and of the decoding of all sequences side by side after their first tokens. `idle_w` is of the
-    loaded device. `refused` has one entry per reason, with how many rows it cost; `missing` names cells that were
-    planned and not measured; `record` is what else belongs into the evidence.
+    the columns BATCHES. `prefill_j` and `decode_j` are frames with the columns JOULES: of one prompt, and of the
+    decoding of all sequences side by side after their first tokens. `idle_w` is of the loaded device. `refused` has
+    one entry per reason, with how many rows it cost; `missing` names cells that were planned and not measured;
+    `record` is what else belongs into the evidence.
     """
 
     source: Source

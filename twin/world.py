@@ -175,7 +175,7 @@ def _play_of(engine: Engine) -> Callable[[Play], Played]:
         from twin.engines import simpy_engine  # noqa: PLC0415 - see docs/decisions/start.md
 
         return simpy_engine.play
-    from twin.engines import compiled_engine  # noqa: PLC0415 - numba takes most of a second to load
+    from twin.engines import compiled_engine  # noqa: PLC0415 - see docs/decisions/start.md
 
     return compiled_engine.play
 

@@ -52,16 +52,8 @@ def calibrate(
         raise ValueError(f"{model_file}: there is no such file of weights, whose hash the recording keeps")
     found = {**host(), "elsewhere": elsewhere(runtime)}
     preflight(found, allowed=allowed)
-    if found["elsewhere"] and meter.scope is not None:
-        raise ValueError(
-            f"{found['elsewhere']} is on another machine, and {meter.name} reads this one; run moe2 calibrate there, "
-            "or without a meter (--meter none)"
-        )
-    if correction is not None:
-        correction.check(meter.name)
+    words = _metered(meter, correction, found["elsewhere"])
     with claimed(folder) as store:
-        words: dict[str, Any] = {"name": meter.name, "scope": meter.scope, "covers": meter.covers}
-        words["correction"] = None if correction is None else correction.as_json()
         known = identity_of(plan, found, words, model_file)
         store.check_same(known)
         known["allowed"] = sorted(allowed)
@@ -74,6 +66,19 @@ def calibrate(
             store.add(f"idle-{bench.session}", idle)
         _run(bench, store, settle, progress or (lambda *_: None), allowed)
     return store
+
+
+def _metered(meter: Meter, correction: Correction | None, server: str | None) -> dict[str, Any]:
+    """Return what the manifest says of the meter; ValueError where it cannot be that of what is measured."""
+    if server and meter.scope is not None:
+        raise ValueError(
+            f"{server} is on another machine, and {meter.name} reads this one; run moe2 calibrate there, or without "
+            "a meter (--meter none)"
+        )
+    if correction is not None:
+        correction.check(meter.name)
+    told = None if correction is None else correction.as_json()
+    return {"name": meter.name, "scope": meter.scope, "covers": meter.covers, "correction": told}
 
 
 def _prepared(

@@ -30,7 +30,9 @@ from scenarios.sweeps.question import PAGE as ANSWER_PAGE
 from scenarios.sweeps.variations import Variation, grid, read_variations, variations_of
 
 if TYPE_CHECKING:
-    from scenarios.figures import Vector
+    import pandas as pd
+
+    from scenarios.figures import Figure, Vector
     from twin.world import Engine
 
 __all__ = ["Backend", "Pictures", "Point", "Sweep", "collect", "measured", "perform_sweep", "prepare_sweep"]
@@ -182,25 +184,31 @@ def _write(
     if answer is not None:
         write_whole(out / ANSWER, (json.dumps(answer.plain(), indent=2, ensure_ascii=False) + "\n").encode())
     if pictures is not None:
-        from scenarios.figures.sweep import draw_sweep  # noqa: PLC0415
         from scenarios.report.sweep_page import write_sweep_page  # noqa: PLC0415
 
-        points, varied, folder = tables["points"], sweep.keys, out / "figures"
-        if question is None or question.drawn is None:
-            drawn = draw_sweep(points, varied, folder, vector=pictures.vector)
-        else:
-            drawn = question.drawn(points, folder, pictures.vector)
+        drawn = _drawn(tables["points"], sweep, out / "figures", pictures.vector, question)
         write_sweep_page(
-            points,
+            tables["points"],
             tables["sweep"],
             drawn,
             out / (PAGE if answer is None else ANSWER_PAGE),
             name=sweep.base.file.name,
             description=sweep.base.file.description,
-            keys=varied,
+            keys=sweep.keys,
             answer=answer,
             interactive=pictures.interactive,
         )
+
+
+def _drawn(
+    points: pd.DataFrame, sweep: Sweep, folder: Path, vector: Vector | None, question: Question | None
+) -> list[Figure]:
+    """Draw a question's own pictures, else those of every sweep."""
+    from scenarios.figures.sweep import draw_sweep  # noqa: PLC0415
+
+    if question is not None and question.drawn is not None:
+        return question.drawn(points, folder, vector)
+    return draw_sweep(points, sweep.keys, folder, vector=vector)
 
 
 def check_out(out: Path) -> None:
