@@ -162,8 +162,8 @@ def versus_answer(tables: Tables) -> Answer:
         },
         notes=(
             f"Verdicts: {'; '.join(f'{name}, {standing(tables, i)}' for i, name in enumerate(names))}.",
-            "Differences are paired, replication by replication; each interval is at 95 %, and “not told apart” means "
-            "that it contains 0.",
+            "Differences are paired, over the replications that both have; each interval is at 95 %, and “not told "
+            "apart” means that it contains 0.",
         ),
     )
 
