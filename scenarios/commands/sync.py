@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +69,8 @@ def sync(  # noqa: PLR0917 - the command line's options
     if as_json:
         print(json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _print_sync(found)
+        for line in _lines(found):
+            print(line)
     if out is not None:
         with bad_input():
             written = write_version(found, out)
@@ -77,35 +79,53 @@ def sync(  # noqa: PLR0917 - the command line's options
     raise typer.Exit(found.exit_status)
 
 
-def _print_sync(found: Sync) -> None:
-    from calibration.detectable import broadest, detectable
+def _lines(found: Sync) -> Iterator[str]:
+    yield found.sentence
+    yield f"noise is {found.drift.noise}"
+    yield from _tests(found)
+    yield from _of_joules(found)
+    if found.exit_status == 0:
+        yield from _not_found(found)
+    yield from _errors(found)
+    yield from (f"note: {note}" for note in found.notes)
+
+
+def _tests(found: Sync) -> Iterator[str]:
     from calibration.drift import described
 
-    drift = found.drift
-    print(found.sentence)
-    print(f"noise is {drift.noise}")
-    drifts = [drift, *([] if found.joules is None else [found.joules])]
-    tests = [(described(test.name, test.unit), test) for one in drifts for test in one.tests]
+    tests = [(described(test.name, test.unit), test) for drift in found.drifts for test in drift.tests]
     width = max((len(what) for what, _ in tests), default=0)
     for what, test in tests:
         shown = "not tested" if isnan(test.p) else f"{test.change:+7.1%} ± {test.error:.1%}  p = {test.p:.2g}"
-        print(f"  {what:{width}}  {shown}")
-    for test in (test for one in drifts for test in one.found):
-        print(f"drift: {test.words}")
+        yield f"  {what:{width}}  {shown}"
+    yield from (f"drift: {test.words}" for drift in found.drifts for test in drift.found)
+
+
+def _of_joules(found: Sync) -> Iterator[str]:
     if found.joules is None:
-        print(f"joules: not tested, {found.untold}")
+        yield f"joules: not tested, {found.untold}"
     elif not found.joules.decided:
-        print("joules: could not be tested, record more sessions or state --session-spread")
+        yield "joules: could not be tested, record more sessions or state --session-spread"
     if found.left:
-        print(f"joules are left as they were: {found.left}")
-    if found.exit_status == 0:
-        print(f"false-alarm level {sum(one.level for one in drifts):g}, all hypotheses together")
-        for test, one in ((broadest(one), one) for one in drifts if one.decided):
-            what, least = described(test.name, test.unit), detectable(test, one)
-            print(f"{what}: a change of less than {least:.1%} would hardly have been found; more recordings tell more")
+        yield f"joules are left as they were: {found.left}"
+
+
+def _not_found(found: Sync) -> Iterator[str]:
+    """Yield how likely a false alarm was, and what change would not have been seen."""
+    from calibration.detectable import broadest, detectable
+    from calibration.drift import described
+
+    yield f"false-alarm level {sum(drift.level for drift in found.drifts):g}, all hypotheses together"
+    for drift in (drift for drift in found.drifts if drift.decided):
+        test = broadest(drift)
+        what, least = described(test.name, test.unit), detectable(test, drift)
+        yield f"{what}: a change of less than {least:.1%} would hardly have been found; more recordings tell more"
+
+
+def _errors(found: Sync) -> Iterator[str]:
     for error in found.errors:
         phase = error.phase if error.unit == "s" else f"joules of {error.phase}"
-        print(
+        yield (
             f"{phase}, {error.n} rows held out: error {error.before:.1%} before, {error.after:.1%} after "
             f"(measured against predicted: {error.signed_before:+.1%}, {error.signed_after:+.1%})"
         )

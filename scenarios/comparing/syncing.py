@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from calibration.refitting import Errors, How, refitted
 from calibration.relative import relative_covariance
 from calibration.sessions import Sessions, read_sessions
 from calibration.versions import profile_sha256
-from scenarios.comparing.origins import check_measured
+from scenarios.comparing.origins import check_measured, disturbances
 from scenarios.comparing.sides import read_table
 from scenarios.files.complaints import near
 
@@ -30,13 +30,17 @@ NO_JOULES = "no joules recorded"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What recordings say: seconds always; joules with what metered them, or None; watts of the loaded, idle device."""
+    """What recordings say: seconds always; joules with what metered them, or None; watts of the loaded, idle device.
+
+    `notes` say what disturbed them.
+    """
 
     seconds: Observations
     joules: Observations | None = None
     scopes: frozenset[str] = frozenset()
     corrections: frozenset[str] = frozenset()
     idle_w: float | None = None
+    notes: tuple[str, ...] = ()
 
     def why_untold(self, profile: Profile) -> str:
         """Return why the profile's joules cannot be held against these, '' when they can."""
@@ -68,12 +72,17 @@ class Sync:
     errors: tuple[Errors, ...]
     new: Profile
     n_sessions: int
+    notes: tuple[str, ...]
+
+    @property
+    def drifts(self) -> tuple[Drift, ...]:
+        """The tests of seconds and, where they were tested, of joules."""
+        return (self.drift,) if self.joules is None else (self.drift, self.joules)
 
     @property
     def sentence(self) -> str:
         """Whether the profile still holds, in one sentence."""
-        drifts = [self.drift, *([] if self.joules is None else [self.joules])]
-        found = [f"{described(test.name, test.unit)}, {test.change:+.1%}" for one in drifts for test in one.found]
+        found = [f"{described(test.name, test.unit)}, {test.change:+.1%}" for one in self.drifts for test in one.found]
         if found:
             return f"{self.old.name} has drifted: {'; '.join(found)}."
         if self.exit_status == 3:
@@ -86,10 +95,9 @@ class Sync:
     @property
     def exit_status(self) -> int:
         """0 no drift was found, 1 one was, 3 nothing could be tested."""
-        drifts = [self.drift, *([] if self.joules is None else [self.joules])]
-        if not any(drift.decided for drift in drifts):
+        if not any(drift.decided for drift in self.drifts):
             return 3
-        return 1 if any(drift.found for drift in drifts) else 0
+        return 1 if any(drift.found for drift in self.drifts) else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -97,7 +105,7 @@ class Sync:
             "exit_status": self.exit_status,
             "answer": self.sentence,
             "profile": {"name": self.old.name, "sha256": profile_sha256(self.old)},
-            "level": self.drift.level + (0.0 if self.joules is None else self.joules.level),
+            "level": sum(drift.level for drift in self.drifts),
             "noise": self.drift.noise,
             "drift": _found(self.drift),
             "tests": _tests(self.drift),
@@ -105,6 +113,7 @@ class Sync:
             if self.joules is None
             else {"drift": _found(self.joules), "tests": _tests(self.joules), "not_refitted": self.left},
             "errors": [asdict(error) for error in self.errors],
+            "notes": list(self.notes),
             "new": {"name": self.new.name, "sha256": profile_sha256(self.new)},
         }
 
@@ -128,7 +137,17 @@ def synchronised(profile: Profile, recorded: Recorded, *, how: How, level: float
     idle_w = None if both is None else recorded.idle_w
     new, errors = refitted(profile, recorded.seconds, drift, how=how, joules=both, idle_w=idle_w)
     n = len(np.unique(recorded.seconds.session))
-    return Sync(old=profile, drift=drift, joules=joules, untold=untold, left=left, errors=errors, new=new, n_sessions=n)
+    return Sync(
+        old=profile,
+        drift=drift,
+        joules=joules,
+        untold=untold,
+        left=left,
+        errors=errors,
+        new=new,
+        n_sessions=n,
+        notes=recorded.notes,
+    )
 
 
 def _check_new(profile: Profile, observed: Observations) -> None:
@@ -161,7 +180,8 @@ def observations_in(folders: Sequence[Path], expert: str | None) -> Recorded:
                     f"{folder}: it is the session that {known[session]} holds too; give each recording once"
                 )
             known[session] = folder
-    return _recorded(joined(parts), sessions)
+    notes = tuple(note for folder in folders for note in disturbances(folder, str(folder)))
+    return replace(_recorded(joined(parts), sessions), notes=notes)
 
 
 def _recorded(seconds: Observations, sessions: Sequence[Sessions]) -> Recorded:

@@ -60,8 +60,8 @@ def _one(seed, n, *, replication, stretch, jitter, legs):
     return Tables(requests=requests, legs=made, devices=devices.assign(**energies, utilisation=0.9))
 
 
-def called_recorded(folder):
+def called_recorded(folder, **about):
     """Let the summary of a simulated run say that it was recorded, for what takes no other; returns the folder."""
     path = folder / "summary.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "engine": "recorded"}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "engine": "recorded", "recording": about}))
     return folder

@@ -161,10 +161,15 @@ def test_a_run_speaks_through_its_lone_legs(hand, tmp_path):  # noqa: F811
     assert refused.exit_code == 2, "it was simulated, and says so"
     assert f"RECORDED {tmp_path / 'real'}: was simulated (engine 'compiled' in its summary.json)" in refused.stderr
     assert not (tmp_path / "new").exists()
-    called_recorded(tmp_path / "real")
+    late = {"n": 30, "late_share": 0.0, "late_s": 0.01, "max_s": 0.002, "flagged": False}
+    called_recorded(tmp_path / "real", steal_share=0.3, interrupted=[0], lateness=late)
     found = moe2("sync", tmp_path / "old.json", tmp_path / "real", *args)
     assert found.exit_code == 1, found.output
     assert "drift: a (prefill_s[0]): +20.0%" in found.output
+    notes = [line for line in found.output.splitlines() if line.startswith(f"note: {tmp_path / 'real'}: ")]
+    assert len(notes) == 2, "what disturbed a recording is beside what was found in it"
+    assert "30.0% of the time" in notes[0]
+    assert "interrupted" in notes[1]
     run = (
         "--no-report",
         "--set",
