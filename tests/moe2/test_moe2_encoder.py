@@ -72,6 +72,26 @@ def copied(tmp_path):
     return folder
 
 
+def test_any_folder_of_sentence_transformers_serves(tmp_path):
+    """Random weights of another size: vectors of that size and of unit length, under an identity of their own."""
+    import sentence_transformers
+    from sentence_transformers import models
+    from transformers import BertConfig, BertModel
+
+    source, plain = copied(tmp_path), tmp_path / "bert"
+    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=30522, **size)).save_pretrained(plain)
+    sentence_transformers.SentenceTransformer(str(source)).tokenizer.save_pretrained(plain)
+    layers = [models.Transformer(str(plain)), models.Pooling(32)]
+    sentence_transformers.SentenceTransformer(modules=layers, device="cpu").save(str(tmp_path / "tiny"))
+    for folder in (tmp_path / "tiny", plain):  # `plain` is of transformers alone: its tokens are averaged
+        vectors = embed(["one prompt", "another"], folder=folder)
+        assert vectors.shape == (2, 32)
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+        assert identity(folder).startswith(f"{folder.name} sha256:")
+    assert len({identity(folder) for folder in (tmp_path / "tiny", plain, source)}) == 3
+
+
 def test_the_same_weights_pooled_otherwise_are_another_encoder(tmp_path):
     """Settings change embeddings, so they change the identity; a copy elsewhere of the same name has the same one."""
     folder = copied(tmp_path / "here")
