@@ -38,11 +38,13 @@ def draw_energy_by_device(story: Story, folder: Path) -> Figure:
     axes.barh(rows, idle, left=busy, height=0.62, color=[paler(c) for c in colours], zorder=2)
     if overhead.any():
         axes.barh(rows, overhead, left=busy + idle, height=0.62, color="white", edgecolor=INK, hatch="////", zorder=2)
-    right = 1.5 * max(float((busy + idle + overhead).max(initial=0.0)), 1e-9)
+    most = float((busy + idle + overhead).max(initial=0.0))
     _label_energy(axes, table, busy + idle + overhead)
     _energy_legend(axes, story, table, overhead=bool(overhead.any()))
     name_rows(axes, table["device"].astype(str).tolist())
-    axes.set(xlim=(0, right), xlabel="joules per request", title="Energy by device")
+    axes.set(xlim=(0, 1.5 * most or 1.0), xlabel="joules per request", title="Energy by device")
+    if not most:  # nothing is known: there is nothing to read off a scale
+        axes.set_xticks([])
     legend_below(canvas, axes, columns=2)
     return save(canvas, folder, "energy_by_device", alt=_energy_alt(table), caption=_ENERGY_CAPTION)
 
@@ -130,11 +132,13 @@ def draw_in_system(story: Story, folder: Path) -> Figure:
     """Draw the number of requests in the system over time, each run a line, the warm-up shaded."""
     table, (unit_s, unit) = in_system(story), clock(story.duration_s)
     canvas, axes = new_canvas(3.2)
-    axes.axvspan(0, story.warmup_s / unit_s, color=RULE, zorder=0, label="warm-up, not judged")
+    if story.warmup_s > 0:
+        axes.axvspan(0, story.warmup_s / unit_s, color=RULE, zorder=0, label="warm-up, not judged")
     for number, (_, run) in enumerate(table.groupby("replication", sort=True)):
         label = None if number else "each run"
         axes.plot(run["at_s"] / unit_s, run["n"], color=BLUE, alpha=0.6, linewidth=1, label=label)
-    axes.set_xlim(0, float(table["at_s"].max() if len(table) else story.duration_s) / unit_s)
+    last_s = max(float(table["at_s"].max()) if len(table) else 0.0, 1.01 * story.duration_s)  # the line at the end too
+    axes.set_xlim(0, last_s / unit_s)
     axes.grid(visible=True, axis="both")
     axes.axvline(story.duration_s / unit_s, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="arrivals stop")
     axes.set_ylim(0, None)

@@ -18,6 +18,7 @@ from story_sample import accuracy_rows, profile_rows, sample_story
 from scenarios.figures import Figure, draw_figures, style
 from scenarios.figures.accuracy import reference_accuracy
 from scenarios.figures.delays import draw_delay_by_category, scale_seconds
+from scenarios.figures.devices import draw_energy_by_device, draw_in_system
 from scenarios.figures.following import DARK
 from scenarios.figures.style import hardware_colours, new_canvas
 from scenarios.figures.views import delay_table, device_table, in_system, judged_requests, leg_parts, time_table
@@ -204,6 +205,30 @@ def test_the_time_in_the_system_is_conserved(visits):
     end_s = max(100.0, *finished[status == "served"], 0.0)
     stayed_s = np.select([status == "served", status == "unfinished"], [finished - arrived, end_s - arrived], 0.0)
     assert table["n"].mean() * end_s == pytest.approx(stayed_s.sum(), abs=1e-6)
+
+
+def axes_of(draw, story, tmp_path):
+    """Return the axes that a figure is drawn on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scenarios.figures.devices.save", lambda canvas, *_, **__: canvas.axes[0])
+        return draw(story, tmp_path)
+
+
+def test_joules_that_nobody_measured_have_no_scale(story, tmp_path):
+    """Where no device's energy is known there is no number on the axis; where one is known, there are."""
+    unknown = story.devices.assign(**{c: np.nan for c in story.devices.columns if c.endswith("energy_j")})
+    assert axes_of(draw_energy_by_device, replace(story, devices=unknown), tmp_path).get_xticks().size == 0
+    assert axes_of(draw_energy_by_device, story, tmp_path).get_xticks().size > 2
+
+
+def test_what_the_legend_of_the_system_names_is_in_the_picture(story, tmp_path):
+    """The end of arrivals is inside the axis, and a warm-up is named only where there is one."""
+    for warmup_s, named in ((story.warmup_s, True), (0.0, False)):
+        axes = axes_of(draw_in_system, replace(story, warmup_s=warmup_s), tmp_path)
+        words = axes.get_legend_handles_labels()[1]
+        assert ("warm-up, not judged" in words) == named
+        (end,) = [line for line in axes.lines if line.get_label() == "arrivals stop"]
+        assert end.get_xdata()[0] < axes.get_xlim()[1]
 
 
 def test_hardware_keeps_its_colour_in_every_report():
