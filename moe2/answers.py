@@ -208,7 +208,7 @@ _DESCRIBED: dict[str, type | tuple[type, ...]] = {
 
 
 def _metadata(table: pa.Table) -> dict[str, Any]:
-    """Return what the file says of itself; empty where it is not an answers table."""
+    """Return what the file says of itself; empty where it is no answers table."""
     try:
         found = json.loads((table.schema.metadata or {}).get(b"moe2_answers", b"{}"))
     except json.JSONDecodeError:
@@ -217,23 +217,13 @@ def _metadata(table: pa.Table) -> dict[str, Any]:
 
 
 def _from_table(table: pa.Table, metadata: Mapping[str, Any]) -> Answers:
-    for name, kind in _DESCRIBED.items():
-        if not isinstance(metadata.get(name), kind):
-            raise ValueError(f"not an answers table: {name} is {metadata.get(name)!r} in its metadata")
-    if not table.num_rows:
-        raise ValueError("it holds no prompt")
-    models = metadata["models"]
+    _check_described(table, metadata)
 
     def per_model(name: str, kind: pa.DataType) -> NDArray[Any]:
-        columns = [_column(table, f"{name}/{model}", kind) for model in models]
-        return np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0), dtype=kind.to_pandas_dtype())
+        return np.stack([_column(table, f"{name}/{model}", kind) for model in metadata["models"]], axis=1)
 
-    rows = _column(table, "embedding", pa.binary()).tolist()
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError("column 'embedding': rows differ in length")
-    levels = np.frombuffer(b"".join(rows), dtype=np.int8).reshape(len(rows), -1 if any(rows) else 0)
     return Answers(
-        models=tuple(models),
+        models=tuple(metadata["models"]),
         question_id=_column(table, "question_id", pa.int64()),
         text_key=_column(table, "text_key", pa.int64()),
         category=_column(table, "category", pa.string()).astype(np.str_),
@@ -243,10 +233,28 @@ def _from_table(table: pa.Table, metadata: Mapping[str, Any]) -> Answers:
         gold=_column(table, "gold", pa.int8()),
         choice=per_model("choice", pa.int8()),
         output_tokens=per_model("output_tokens", pa.int64()),
-        embedding=levels * np.float32(metadata["embedding_scale"]),
+        embedding=_levels(table) * np.float32(metadata["embedding_scale"]),
         encoder=metadata["encoder"],
         sources=metadata["sources"],
     )
+
+
+def _check_described(table: pa.Table, metadata: Mapping[str, Any]) -> None:
+    for name, kind in _DESCRIBED.items():
+        if not isinstance(metadata.get(name), kind):
+            raise ValueError(f"not an answers table: {name} is {metadata.get(name)!r} in its metadata")
+    if not metadata["models"]:
+        raise ValueError("it holds no model")
+    if not table.num_rows:
+        raise ValueError("it holds no prompt")
+
+
+def _levels(table: pa.Table) -> NDArray[np.int8]:
+    """Return (n, dimensions) the embeddings in steps of their scale."""
+    rows = _column(table, "embedding", pa.binary()).tolist()
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("column 'embedding': rows differ in length")
+    return np.frombuffer(b"".join(rows), dtype=np.int8).reshape(len(rows), len(rows[0]))
 
 
 def _column(table: pa.Table, name: str, kind: pa.DataType) -> NDArray[Any]:

@@ -108,11 +108,7 @@ def budget_curves(
     delays = {s: costs.delay_of(s) for s in subsets}
     rows = []
     for method in methods:
-        tried = [
-            (subset, k, delays[subset], costs.energy_of(subset, k), accuracy(method, pooled, subset, k, validation))
-            for subset in subsets
-            for k in ks_of(method, len(subset))
-        ]
+        tried = _all_tried(method, pooled, costs, delays, validation)
         for kind, grid in grids.items():
             for budget in grid:
                 fitting = [t for t in tried if (t[2] if kind == "delay_s" else t[3]) <= budget]
@@ -124,6 +120,17 @@ def budget_curves(
 
 
 _Tried = tuple[tuple[int, ...], int, float, float, float]  # subset, k, delay, energy, accuracy on validation
+
+
+def _all_tried(
+    method: Method, pooled: PooledAnswers, costs: Costs, delays: Mapping[tuple[int, ...], float], rows: NDArray[np.intp]
+) -> list[_Tried]:
+    """Return what every subset, with every number of experts asked of it, costs at worst and is right on these rows."""
+    return [
+        (subset, k, delay_s, costs.energy_of(subset, k), accuracy(method, pooled, subset, k, rows))
+        for subset, delay_s in delays.items()
+        for k in ks_of(method, len(subset))
+    ]
 
 
 def _most_right(tried: _Tried) -> tuple[float, float]:

@@ -56,8 +56,9 @@ def collect_(
 ) -> None:
     """Ask your own LLMs multiple-choice questions and write their answers table; start again to resume.
 
-    What was answered is kept beside the table in a file that ends in .log.jsonl. Train a gate on the table with
-    `moe2 train --answers FILE`, and name both in a scenario's [router].
+    What was answered, with the options' probabilities, is kept beside the table in a file that ends in .log.jsonl; the
+    table holds the likeliest option. Train a gate on the table with `moe2 train --answers FILE`, and name both in a
+    scenario's [router].
 
     Example: moe2 answers collect --endpoints endpoints.toml --questions questions.jsonl --out answers.parquet
     """
