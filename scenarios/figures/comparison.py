@@ -45,7 +45,7 @@ def _distributions(quantity: str, rows: pd.DataFrame, folder: Path) -> Figure:
         folder,
         f"{quantity}_distribution",
         alt=f"Two rising curves, the shares of {len(rows)} requests by time; medians {medians}.",
-        caption="Where the curves lie on each other, the runs have the same distribution; gaps are its errors.",
+        caption="Of what both runs served: where the curves lie on each other it took alike, gaps are the errors.",
     )
 
 
