@@ -1,4 +1,7 @@
-"""The keyed choice of noise factors, compiled: millions of legs pass here."""
+"""The keyed choice of noise factors, compiled: millions of legs pass here.
+
+Whatever else is drawn by a key in compiled code is `scrambled` too.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +45,12 @@ def _choose(  # noqa: PLR0917 - compiled code takes columns one by one
 
 @inlined
 def _mixed(key: np.uint64) -> np.uint64:
-    # The output function of splitmix64 (Steele, Lea and Flood, OOPSLA 2014); wraps modulo 2**64 on purpose.
-    z = key + np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
+    return scrambled(key + np.uint64(0x9E3779B97F4A7C15))  # 2**64 / golden ratio
+
+
+@inlined
+def scrambled(z: np.uint64) -> np.uint64:
+    """Return splitmix64's output function (Steele, Lea and Flood, OOPSLA 2014); wraps modulo 2**64 on purpose."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin.compiling import compiled, inlined
+from twin.mixing import scrambled
 from twin.radio.channel import Channel
 
 Floats = NDArray[np.float64]
@@ -158,14 +159,11 @@ def _field(air: Air, x_m: float, y_m: float, spacing_m: float, layer: int) -> fl
     for di in range(2):
         for dj in range(2):
             weight = (u if di else 1.0 - u) * (v if dj else 1.0 - v)
-            # splitmix64's output function on a sum that no two lattice points share (odd multipliers)
+            # a sum that no two lattice points share (odd multipliers)
             z = np.uint64(air.key) + np.uint64(layer) * np.uint64(0xD1342543DE82EF95)
             z += np.uint64(np.int64(i) + di) * np.uint64(0x9E3779B97F4A7C15)
             z += np.uint64(np.int64(j) + dj) * np.uint64(0xC2B2AE3D27D4EB4F)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z ^= z >> np.uint64(31)
-            total += weight * air.normal[np.int64(z >> np.uint64(52))]
+            total += weight * air.normal[np.int64(scrambled(z) >> np.uint64(52))]
             squares += weight * weight
     return total / sqrt(squares)
 
