@@ -17,6 +17,7 @@ from calibration.sources.edgereasoning import read_decodes, read_prefills
 from calibration.sources.iiswc26 import LEAST_S, read_chat_sweep
 from calibration.sources.llamabench import read_speeds
 from calibration.sources.power_bench import read_kernel_span, read_meter, read_nvml
+from tools.pages import markdown_table
 
 GPTJ_PARAMETERS = 6.05e9  # EleutherAI/gpt-j-6b model card
 ALLOWED = {"decode s": 0.02, "decode J": 0.03, "prefill s": 0.05}
@@ -28,6 +29,16 @@ def sections(n: int = 200) -> Iterable[str]:
     if not folder:
         return
     measurements = Path(folder) / "measurements"
+    yield from _halves(measurements, n)
+    yield from _across_devices(measurements)
+    yield "## Calibration: other recordings"
+    yield _sweep(measurements)
+    yield _mlperf(measurements / "mlperf_v4.1_agx_orin64.csv")
+    yield "## Calibration: a GPU's own power sensor beside an external meter"
+    yield bias(Path(folder) / "power")
+
+
+def _halves(measurements: Path, n: int) -> Iterable[str]:
     prefills = read_prefills(measurements / "edgereasoning_agx_orin64_prefill.csv")
     decodes = read_decodes(measurements / "edgereasoning_agx_orin64_decode.csv")
     yield "## Calibration: half of the cells predict the other half"
@@ -37,7 +48,7 @@ def sections(n: int = 200) -> Iterable[str]:
         "padded to tiles where cross-validation on the seen half prefers it, and judged above 256 tokens. Below 20 "
         "seen cells the interval is jackknife+, else conformal over ten folds."
     )
-    yield _table(
+    yield markdown_table(
         ["model", "quantity", "cells", "error", "allowed", "coverage", "interval ±", "kind"],
         [
             [
@@ -53,6 +64,9 @@ def sections(n: int = 200) -> Iterable[str]:
             for found in recorded_half_splits(prefills, decodes, n=n)
         ],
     )
+
+
+def _across_devices(measurements: Path) -> Iterable[str]:
     yield "## Calibration: transfer to another device"
     errors = device_errors(read_speeds(measurements / "llamabench_llama3_gpus.csv"))
     yield (
@@ -62,12 +76,7 @@ def sections(n: int = 200) -> Iterable[str]:
         "follows the tensor rate of a data sheet: such a transfer is a guess of the order of magnitude, and the "
         "profile carries these errors."
     )
-    yield _table(["phase", "left out", "median error", "worst", "worst card"], _by_phase(errors))
-    yield "## Calibration: other recordings"
-    yield _sweep(measurements)
-    yield _mlperf(measurements / "mlperf_v4.1_agx_orin64.csv")
-    yield "## Calibration: a GPU's own power sensor beside an external meter"
-    yield bias(Path(folder) / "power")
+    yield markdown_table(["phase", "left out", "median error", "worst", "worst card"], _by_phase(errors))
 
 
 def _by_phase(errors: Sequence[DeviceError]) -> list[list[str]]:
@@ -140,10 +149,6 @@ def bias(power: Path) -> str:
         f"second once it has settled) and {low(end_s + 1, last_s):+.1%} when idle: the bias is no constant factor, "
         "so the correction is stated for load and for idle apart, and is off unless asked for."
     )
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
 
 
 if __name__ == "__main__":
