@@ -67,12 +67,12 @@ SHORT = Form(
     slots=2,
     context_tokens=2048,
     token_budget=96,
-    prompt=(16, 128),
+    prompt=(32, 256),
     output=(4, 20),
     duration_s=4.0,
     rounds=3,
     levels=(0.5,),
-    plan=_plan((16, 128), 10, (1, 2), repeats=2),
+    plan=_plan((32, 256), 10, (1, 2), repeats=2),
 )
 
 

@@ -37,8 +37,8 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
         f"What a request takes around the server's work, {1000 * median(row['around_s'] for row in rows):.1f} ms by "
         "that fit, is added to the twin's times, as its requests come without a network. Prompts of "
         f"{load['prompt'][0]} to {load['prompt'][1]} tokens, outputs of {load['output'][0]} to {load['output'][1]}, "
-        f"Poisson arrivals for {load['duration_s']:g} s, at the rates at which the twin's server is busy for the share "
-        f"of the time that a load is called by, after the first three calibrations: {_rates(figures['rates_per_s'])}."
+        f"Poisson arrivals for {load['duration_s']:g} s, at the rate at which the twin's server, by the calibration "
+        "right before, is busy for the share of the time that a load is called by."
     )
     yield (
         "Errors are the twin's figure over the recorded one, less 1: medians over the recordings of a level (range in "
@@ -53,10 +53,6 @@ def sections_of(figures: dict[str, Any]) -> Iterable[str]:
     )
     yield table(rows)
     yield from honest(rows)
-
-
-def _rates(rates_per_s: dict[str, float]) -> str:
-    return ", ".join(f"{rate:.2f} requests per second for {float(level):.0%}" for level, rate in rates_per_s.items())
 
 
 def _paces(rows: list[dict[str, Any]]) -> str:

@@ -105,17 +105,13 @@ class Bench:
         """Calibrate, record and calibrate in turn; return the figures."""
         form, server = self.form, self.server
         self.say(f"server: {server.slots} slots of {server.context_tokens} tokens, {server.token_budget} an iteration")
-        *earlier, before = (self._calibrated(name) for name in ("first", "second", "00"))
-        rates = self._rates(self._profile(*earlier, before))
-        said = ", ".join(f"{rate:.2f} requests per second for {level:.0%}" for level, rate in rates.items())
-        self.say(f"by the first three calibrations: {said}")
-        rows = []
+        before, rows = self._calibrated("00"), []
         places = [(i, level) for i in range(form.rounds) for level in form.levels]
         for n, (i, level) in enumerate(places):
             name = f"{level:g}-{i}"
             done = (self.folder / "recordings" / name / "out" / "summary.json").is_file()
             before = before if done else self._fresh(before, n)
-            cpu_share = self._record(name, rate=rates[level], seed=1000 * i + round(100 * level))
+            cpu_share = self._record(name, level, before, seed=1000 * i + round(100 * level))
             after = self._calibrated(f"{n + 1:02}")
             row = {"level": level, "recording": name, "cpu_share": cpu_share}
             rows.append({**row, **self._errors(name, before, after)})
@@ -128,7 +124,6 @@ class Bench:
             "model": {"layers": form.layers, "hidden": form.hidden, "feed_forward": form.feed_forward},
             "server": {k: getattr(server, k) for k in ("slots", "context_tokens", "token_budget", "one_kv_buffer")},
             "load": {"prompt": form.prompt, "output": form.output, "duration_s": form.duration_s},
-            "rates_per_s": {f"{level:g}": rate for level, rate in rates.items()},
             "rows": rows,
         }
 
@@ -173,18 +168,17 @@ class Bench:
         ][0]
         return slowdowns(speeds, spans, began_unix_s=began_unix_s, lasts_s=self.form.duration_s + DRAINS_S)
 
-    def _rates(self, profile: Path) -> dict[float, float]:
-        """Return the requests per second at which the twin's server is busy for each level's share of the time."""
-        folder = self.folder / "rates"
-        return {level: rate_for(level, self.form, self.server, profile, folder) for level in self.form.levels}
+    def _record(self, name: str, utilisation: float, before: Path, *, seed: int) -> float:
+        """Record Poisson arrivals with `moe2 record`; returns how much of the core that it could use the server had.
 
-    def _record(self, name: str, *, rate: float, seed: int) -> float:
-        """Record Poisson arrivals with `moe2 record`; returns how much of the core that it could use the server had."""
+        Their rate is the one at which the twin's server, by the calibration `before`, is utilised so.
+        """
         folder = self.folder / "recordings" / name
         if (folder / "out" / "summary.json").is_file():
             return float((folder / "cpu_share").read_text(encoding="utf-8"))
         shutil.rmtree(folder, ignore_errors=True)
-        duration_s, profile = self.form.duration_s, self._profile(self.folder / "calibrations" / "00")
+        duration_s, profile = self.form.duration_s, self._profile(before)
+        rate = rate_for(utilisation, self.form, self.server, profile, folder)
         rows = drawn(self.form, np.random.default_rng(seed), rate=rate, duration_s=duration_s)
         scenario = write_scenario(folder, rows, profile, self.server, duration_s=duration_s)
         endpoint = f'[[endpoints]]\nexpert = "llama"\nurl = "{self.server.address}"\n'

@@ -15,7 +15,7 @@ from tools.loopback import SHORT, Loopback
 from tools.results_testbed import CONTENDED, sections_of, verdict
 from tools.speedometer import slowdowns
 from tools.testbed import perform
-from tools.testbed_scenario import drawn, write_scenario
+from tools.testbed_scenario import drawn, rate_for, write_scenario
 
 LOOSE = 0.25
 
@@ -81,10 +81,10 @@ def test_counts_are_exact(session):
 def test_a_load_is_called_by_its_utilisation(session):
     """At the rate found for a share, the twin's server is busy for that share of the time, with other requests too."""
     folder, figures = session
-    ((level, rate),) = ((float(level), rate) for level, rate in figures["rates_per_s"].items())
     server = Loopback(address="", pid=0, **figures["server"])
+    (level,), profile = SHORT.levels, folder / "profiles" / "00.json"
+    rate = rate_for(level, SHORT, server, profile, folder / "rates")
     rows = drawn(SHORT, np.random.default_rng(1), rate=rate, duration_s=1000.0)
-    profile = next((folder / "profiles").glob("first+second+00.json"))
     scenario = write_scenario(folder / "long", rows, profile, server, duration_s=1000.0)
     assert run(load(scenario)).tables.devices["utilisation"].iloc[0] == pytest.approx(level, rel=0.05)
 
