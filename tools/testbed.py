@@ -1,6 +1,6 @@
 """The loopback testbed: a real llama.cpp server, calibrated, recorded under load, and beside it the twin.
 
-`make testbed` (about 25 minutes on an idle machine of two cores) goes on where an earlier call was stopped and writes
+`make testbed` (about 40 minutes on an idle machine of two cores) goes on where an earlier call was stopped and writes
 docs/results-testbed.md; `python -m tools.testbed --short` is a minute of the same with a smaller model.
 """
 
