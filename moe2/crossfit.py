@@ -54,7 +54,8 @@ def crossfit(
         cut = folded(answers, fold, n_folds)
         rows = cut.rows("test")
         for name, method in _methods(cut, ks, recipe or Recipe(), models).items():
-            right.setdefault(name, np.zeros(len(answers), dtype=np.bool_))[rows] = _right(method, len(rows))
+            whole = right.setdefault(name, np.zeros(len(answers), dtype=np.bool_))
+            whole[rows] = method.answer_all_served(np.arange(len(rows)))[1]
     return compare(right, answers.text_key, best=BEST_SINGLE, majority=MAJORITY, plain=PLAIN_MAJORITY)
 
 
@@ -67,9 +68,3 @@ def _methods(cut: Answers, ks: Sequence[int], recipe: Recipe, models: Sequence[s
         PLAIN_MAJORITY: plain_majority(pool=pool, models=models),
         **{f"gate, k = {k}": GateRouter.of(gate=gate, answers=pool, models=models, k=k) for k in ks},
     }
-
-
-def _right(method: Router, n: int) -> NDArray[np.bool_]:
-    prompts = np.arange(n)
-    experts, weights = method.route(prompts)
-    return method.answer(prompts, experts, weights, np.ones(experts.shape, dtype=np.bool_))[1]

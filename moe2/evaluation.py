@@ -57,7 +57,8 @@ def evaluate(
     methods = [*routers, *baselines(answers=answers, pool=pool, models=models, k=max(ks))]
     if costs is not None and not np.isnan(costs.delay_s).all():
         methods.append(cheapest_feasible(answers=answers, pool=pool, models=models, costs=costs))
-    right = {method.name: _right(method, len(pool)) for method in methods}
+    prompts = np.arange(len(pool))
+    right = {method.name: method.answer_all_served(prompts)[1] for method in methods}
     paid = _paid(methods, pool, gate.smoothing, None if costs is None else costs.of(answers.rows("test")))
     best = single_expert(pool=pool, models=models, expert=best_single(answers, models)).name
     result = _by_category(right, paid, pool, best)
@@ -183,10 +184,3 @@ def _bootstrap(correct: NDArray[np.float64], cluster: NDArray[np.int64], seed: i
     equal = np.full(n_clusters, 1 / n_clusters)
     draws = np.random.default_rng(seed).multinomial(n_clusters, equal, size=RESAMPLES).astype(float)
     return np.asarray((draws @ sums) / (draws @ sizes)[:, None])
-
-
-def _right(method: Router, n: int) -> NDArray[np.bool_]:
-    """Return whether the method is right on each prompt of its pool when every leg is served."""
-    prompts = np.arange(n)
-    experts, weights = method.route(prompts)
-    return method.answer(prompts, experts, weights, np.ones(experts.shape, dtype=bool))[1]

@@ -75,6 +75,11 @@ class Router:
         option = fuse(choice, votes, self.pool.n_options[prompt])
         return option, np.equal(option, self.pool.gold[prompt])
 
+    def answer_all_served(self, prompt: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return what `answer` does for these rows where every leg that `route` asks for is served."""
+        experts, weights = self.route(prompt)
+        return self.answer(prompt, experts, weights, np.ones(experts.shape, dtype=np.bool_))
+
     def _check_rows(self, prompt: NDArray[np.intp]) -> None:
         if prompt.size and not 0 <= prompt.min() <= prompt.max() < len(self.experts):
             raise ValueError(

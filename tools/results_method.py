@@ -132,8 +132,7 @@ def left_out(answers: Answers) -> Iterable[str]:
 def _accuracy(answers: Answers, gate: Gate, k: int, category: str) -> float:
     rows = np.flatnonzero((answers.split == "test") & (answers.category == category))
     router = GateRouter.of(gate=gate, answers=answers, models=answers.models, k=k)
-    experts, weights = router.route(rows)
-    return float(router.answer(rows, experts, weights, np.ones(experts.shape, dtype=bool))[1].mean())
+    return float(router.answer_all_served(rows)[1].mean())
 
 
 def main() -> None:

@@ -121,7 +121,6 @@ def test_a_curve_s_accuracy_is_the_router_s():
 
     router = GateRouter.of(gate=gate, answers=ANSWERS, models=MODELS, k=2)
     rows = ANSWERS.rows("test")
-    experts, weights = router.route(rows)
-    right = router.answer(rows, experts, weights, np.ones(experts.shape, dtype=bool))[1]
+    right = router.answer_all_served(rows)[1]
     pooled = PooledAnswers.of(ANSWERS, MODELS)
     assert accuracy(method, pooled, (0, 1, 2), 2, rows) == right.mean()

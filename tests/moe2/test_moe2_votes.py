@@ -31,9 +31,7 @@ def gate_of(temperature=1.0, ratio=None, log_odds=(0.0, 0.0, 0.0)):
 
 
 def fused(router):
-    rows = np.arange(len(router.experts))
-    experts, weights = router.route(rows)
-    return router.answer(rows, experts, weights, np.ones(experts.shape, dtype=bool))[0]
+    return router.answer_all_served(np.arange(len(router.experts)))[0]
 
 
 def test_the_ratio_is_the_odds_when_an_option_is_named_over_the_odds_at_all():
