@@ -52,6 +52,7 @@ class Run:
 
 PAGES = {  # page: (its title, the module whose `sections` it is made of)
     "method": ("The method: losses, regret, unseen categories, equal energy", "tools.results_method"),
+    "options": ("The options: what they give away without any LLM", "tools.results_options"),
     "calibration": ("Calibration: half of the cells predict the other half", "tools.results_calibration"),
     "twin": ("The twin: a recorded server replayed, bursts", "tools.results_twin"),
     "testbed": ("The testbed: a real server on loopback beside its twin", "tools.results_testbed"),
@@ -69,7 +70,7 @@ def main(wanted: Sequence[str]) -> None:
             if parts:
                 write_page(f"results-{name}.md", [f"# {title}", HEAD, *parts])
             else:
-                print(f"results-{name}.md stays as it is: nothing was recorded here, run `make {name}` first")
+                print(f"results-{name}.md stays as it is: {MISSING}")
     if not wanted or "main" in wanted:
         write_main()
 
@@ -100,6 +101,7 @@ def write_readme(printed: dict[str, str]) -> None:
     (ROOT / "README.md").write_text(text, encoding="utf-8")
 
 
+MISSING = "it is made from recordings (`make testbed`) or from the public measurements that MOE2_DATA names; none here"
 HEAD = (
     "Written by `make results`; change the command, not this page. Intervals are at 95 %. Accuracies are on the test "
     f"split, which neither training nor selection has seen. Python {platform.python_version()}."
@@ -181,6 +183,11 @@ def bar(table: pd.DataFrame) -> Iterable[str]:
             [words, f"{100 * least:+g} %", *(f"{ratio(r, name)}: {met(r, name, least)}" for r in asked)]
             for name, (words, least) in BARS.items()
         ],
+    )
+    yield (
+        "The options of these questions give the right one away in part, whoever answers. How far a vote that reads "
+        "them would go stands on [a page of its own](results-options.md); the gate does not, and "
+        "[the decision](decisions/gate.md#what-the-options-give-away-not-used) says why."
     )
 
 
