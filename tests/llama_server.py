@@ -7,17 +7,21 @@ on each other and are a thousand times slower.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import httpx
 import numpy as np
 
 READY_S = 60.0
+BRAKE_S = 0.006  # each stop wakes every thread of the server: many more stops a second would be work of their own
 CONNECTIONS = 64  # each has one of the server's threads while it is open, idle or not; without one a request waits
 WORDS = "the queue serves requests in order while watts and tokens flow from prompt to answer over the edge"
 
@@ -128,6 +132,35 @@ def scheduled_ns(pid: int) -> dict[int, tuple[int, int]]:
             ran, waited, _ = (task / "schedstat").read_text(encoding="ascii").split()
             found[int(task.name)] = (int(ran), int(waited))
     return found
+
+
+@contextmanager
+def braked(pid: int, share: float) -> Iterator[None]:
+    """Let a process run for a share of the time only, stopped and continued every BRAKE_S; it runs on after the block.
+
+    What a stop takes too long the next ones take less: the share is exact in the long run. Work takes at least 1 /
+    share times as long, and longer where the process then has to wait for its core or find its caches again.
+    """
+    released = Event()
+    brake = Thread(target=_brake, args=(pid, share, released), daemon=True)
+    brake.start()
+    try:
+        yield
+    finally:
+        released.set()
+        brake.join()
+
+
+def _brake(pid: int, share: float, released: Event) -> None:
+    began_s, stopped_s = time.monotonic(), 0.0
+    while not released.wait(share * BRAKE_S):
+        now_s = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(max(0.0, (now_s - began_s) * (1 / share - 1) - stopped_s / share))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        stopped_s += time.monotonic() - now_s
 
 
 @contextmanager
