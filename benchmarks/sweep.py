@@ -13,14 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PROGRAM = """
-import typer
-from scenarios.commands.sweep import register
-
-app = typer.Typer()
-register(app)
-app()
-"""
+PROGRAM = "from scenarios.start import main; main()"
 WORDS = [
     "sweep", "testbed", "--vary", "k=1,2,3,4", "--vary", "load.requests_per_s=0.02..0.3:0.02",
     "--set", "duration_s=600.0", "--set", "warmup_s=60.0", "--set", "replications=5",
