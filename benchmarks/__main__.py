@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import platform
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -11,13 +12,21 @@ def main() -> None:
     """Print the machine, then each benchmark's own lines and what it took."""
     print(f"{processor()}, {platform.system()}, Python {platform.python_version()}")
     began_s = time.perf_counter()
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if module.name != "__main__" and not module.ispkg:
-            print(f"\n== {module.name}", flush=True)
-            started_s = time.perf_counter()
-            importlib.import_module(f"benchmarks.{module.name}").main()
-            print(f"({time.perf_counter() - started_s:.0f} s)", flush=True)
+    for name, benchmark in benchmarks():
+        print(f"\n== {name}", flush=True)
+        started_s = time.perf_counter()
+        benchmark()
+        print(f"({time.perf_counter() - started_s:.0f} s)", flush=True)
     print(f"\nall benchmarks: {(time.perf_counter() - began_s) / 60:.1f} minutes")
+
+
+def benchmarks() -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield the name and the `main` of every module of this folder that has one, each loaded when its turn comes."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.ispkg and module.name != "__main__":
+            main = getattr(importlib.import_module(f"benchmarks.{module.name}"), "main", None)
+            if main is not None:
+                yield module.name, main
 
 
 def processor() -> str:

@@ -14,10 +14,10 @@ from threading import Thread
 _TRIAL = 20_000
 
 
-def main() -> None:
-    """Serve one request at a time."""
+def serve(seconds: float) -> None:
+    """Serve one request at a time, each of about so many seconds of work."""
     server = HTTPServer(("127.0.0.1", 0), Steady)
-    server.rounds = rounds_in(float(sys.argv[1]))  # type: ignore[attr-defined]
+    server.rounds = rounds_in(seconds)  # type: ignore[attr-defined]
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
     sys.stdin.read()
@@ -67,4 +67,4 @@ class Steady(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    main()
+    serve(float(sys.argv[1]))
