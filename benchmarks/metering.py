@@ -1,8 +1,8 @@
 """What measuring costs: meters' share of a core and of TTFT, and the client's own time beside the server's.
 
 `python -m benchmarks.metering` on an idle machine of two cores or more, about 100 s. The share of TTFT is measured
-twice: on a server whose every prompt is the same work (`steady_server`), in many short requests, where half a per cent
-can be told; and on llama.cpp, whose own time per prompt varies by more than that.
+twice: on a server whose every prompt is the same work (`benchmarks.servers.steady`), in many short requests, where
+half a per cent can be told; and on llama.cpp, whose own time per prompt varies by more than that.
 """
 
 import subprocess
@@ -67,8 +67,8 @@ def main() -> None:
 
 @contextmanager
 def steady_server() -> Iterator[str]:
-    """Yield the address of a `steady_server` in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.steady_server", str(WORK_S)]
+    """Yield the address of a `benchmarks.servers.steady` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.servers.steady", str(WORK_S)]
     with subprocess.Popen(  # noqa: S603 - this file's own
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

@@ -1,6 +1,6 @@
 """A server whose prompts all take the same work: what is left in a TTFT beside it is its client's and its meter's.
 
-`python -m benchmarks.steady_server SECONDS` prints its address; it ends with its standard input. The work is a fixed
+`python -m benchmarks.servers.steady SECONDS` prints its address; it ends with its standard input. The work is a fixed
 number of rounds of a hash, as many as took SECONDS when it began, so that whoever takes its core makes it slower.
 """
 
