@@ -61,7 +61,7 @@ testbed: .venv/dev  ## record a real server on loopback beside its twin, docs/re
 bench: .venv/dev  ## measure speed
 	$(BIN)/python -m benchmarks
 
-derive: .venv/dev  ## derive the bundled answers, gate and profiles from the public data in $$MOE2_DATA
+derive: .venv/dev  ## derive the bundled answers, gate and profiles from the public data that MOE2_DATA names
 	$(BIN)/python -m tools.derive_answers
 	$(BIN)/moe2 train --out moe2/data/gate.safetensors
 	$(BIN)/python -m tools.derive_profiles
