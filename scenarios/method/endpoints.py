@@ -17,6 +17,7 @@ else:
 
 __all__ = ["Endpoint", "read_endpoints"]
 
+WRITE = "write a table [[endpoints]] with model, url and precision for each LLM"
 MAX_TOKENS = 8  # of an answer: a letter needs one or two
 
 
@@ -36,11 +37,11 @@ def read_endpoints(path: Path) -> list[Endpoint]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("endpoints", [])
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise ValueError(f"{path}: no such file of endpoints; {WRITE}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path}: not a readable TOML file: {error}") from None
     if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ValueError(f"{path}: no endpoint; write a table [[endpoints]] with model, url and precision for each LLM")
+        raise ValueError(f"{path}: no endpoint; {WRITE}")
     endpoints = [_endpoint(table, f"{path}: endpoint {i}") for i, table in enumerate(tables, start=1)]
     double = [model for model, n in Counter(e.model for e in endpoints).items() if n > 1]
     if double:

@@ -12,6 +12,7 @@ from scenarios.method.letters import LETTERS
 
 __all__ = ["Question", "read_questions"]
 
+WRITE = "write one JSON object per line: id, category, question, options, answer (a letter)"
 UNNAMED = "general"  # category of a question that names none
 
 
@@ -31,12 +32,12 @@ def read_questions(path: Path) -> list[Question]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise ValueError(f"{path}: no such file of questions; {WRITE}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable text file: {error}") from None
     questions = [_question(line, f"{path}, line {i}") for i, line in enumerate(lines, start=1) if line.strip()]
     if not questions:
-        raise ValueError(f"{path}: no question; write one JSON object per line")
+        raise ValueError(f"{path}: no question; {WRITE}")
     double = [number for number, n in Counter(q.id for q in questions).items() if n > 1]
     if double:
         raise ValueError(f"{path}: id {double[0]} is used twice; ids must be unique")

@@ -63,3 +63,13 @@ def test_a_question_without_a_category_has_one_all_the_same(tmp_path):
     path.write_text(json.dumps({"id": "7", "question": "q", "options": ["a", 2], "answer": "b"}))
     (question,) = read_questions(path)
     assert (question.id, question.category, question.options, question.gold) == (7, "general", ("a", "2"), 1)
+
+
+@pytest.mark.parametrize(
+    ("read", "holds"),
+    [(read_endpoints, r"of endpoints; write a table"), (read_questions, "of questions; write one JSON")],
+)
+def test_a_file_that_is_not_there_is_told_with_what_it_should_hold(tmp_path, read, holds):
+    """Of two files on one command line the message says which is missing."""
+    with pytest.raises(ValueError, match=f"none: no such file {holds}"):
+        read(tmp_path / "none")
