@@ -52,16 +52,20 @@ def sections() -> Iterable[str]:
         "The wrong options of MMLU-Pro were written around the right one, and it shows. A reader of their form, which "
         "is no part of the product ([why](decisions/gate.md#what-the-options-give-away-not-used)), tells how much."
     )
-    figures = figures_of([json.loads(options) for options in read_pool(Path(folder) / "answers")["options"]])
-    yield from alone(answers, figures)
-    yield from beside_the_vote(answers, figures)
+    pool = read_pool(Path(folder) / "answers")
+    if not np.array_equal(pool.index, answers.question_id):
+        raise SystemExit(f"{folder}: other questions than the bundled answers'; run `make derive` first")
+    figures = figures_of([json.loads(options) for options in pool["options"]])
+    test, seen = answers.rows("test"), np.flatnonzero(answers.split != "test")
+    read = shares(answers, figures, seen, test)
+    yield from alone(answers, figures, read)
+    yield from beside_the_vote(answers, read)
 
 
-def alone(answers: Answers, figures: NDArray[np.float64]) -> Iterable[str]:
-    """Return how often the reader is right without an LLM, on test, its category seen and unseen."""
+def alone(answers: Answers, figures: NDArray[np.float64], read: NDArray[np.float64]) -> Iterable[str]:
+    """Return how often the reader is right without an LLM, on test, its category seen (`read`) and unseen."""
     yield "### Without any LLM"
     test, seen = answers.rows("test"), np.flatnonzero(answers.split != "test")
-    named = shares(answers, figures, seen, test).argmax(axis=1)
     unseen = np.full(len(test), -1)
     for category in np.unique(answers.category):
         here = np.flatnonzero(answers.category[test] == category)
@@ -69,7 +73,7 @@ def alone(answers: Answers, figures: NDArray[np.float64]) -> Iterable[str]:
         unseen[here] = shares(answers, figures, others, test[here]).argmax(axis=1)
     right = {
         "a guess": 1 / answers.n_options[test],
-        "the reader": named == answers.gold[test],
+        "the reader": read.argmax(axis=1) == answers.gold[test],
         "the reader, trained on the other categories only": unseen == answers.gold[test],
     }
     found = compare(right, answers.text_key[test], best="a guess")
@@ -81,12 +85,11 @@ def alone(answers: Answers, figures: NDArray[np.float64]) -> Iterable[str]:
     yield markdown_table(["who names the option", "right on test"], rows)
 
 
-def beside_the_vote(answers: Answers, figures: NDArray[np.float64]) -> Iterable[str]:
+def beside_the_vote(answers: Answers, read: NDArray[np.float64]) -> Iterable[str]:
     """Return the bar with votes times what the reader thinks of the option named, beside the bar as it is."""
     yield "### Beside the vote"
-    test, seen = answers.rows("test"), np.flatnonzero(answers.split != "test")
-    pool, models = answers.of(test), answers.models
-    lift = shares(answers, figures, seen, test) * pool.n_options[:, None]  # 1: as likely as any other option
+    pool, models = answers.of(answers.rows("test")), answers.models
+    lift = read * pool.n_options[:, None]  # 1: as likely as any other option
     majority = majority_vote(answers=answers, pool=pool, models=models)
     gates = [GateRouter.of(gate=bundled_gate(), answers=pool, models=models, k=k) for k in (2, 3, 4)]
     methods = {
@@ -98,8 +101,7 @@ def beside_the_vote(answers: Answers, figures: NDArray[np.float64]) -> Iterable[
         **{f"{gate.name}, options read": with_reader(gate, lift) for gate in gates},
     }
     right = {name: method.answer_all_served(np.arange(len(pool)))[1] for name, method in methods.items()}
-    read = f"{MAJORITY}, options read"
-    found = compare(right, pool.text_key, best=BEST_SINGLE, majority=read, plain=PLAIN_MAJORITY)
+    found = compare(right, pool.text_key, best=BEST_SINGLE, majority=f"{MAJORITY}, options read", plain=PLAIN_MAJORITY)
     yield (
         "Each vote times the reader's share of the option named over an even share; accuracies and leads as on the "
         "main page, and the lead over a majority vote that reads the options too."
