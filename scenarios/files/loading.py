@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import difflib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -173,8 +174,10 @@ def _find(scenario: str, folder: Path) -> Path:
         inside = path / "scenario.toml"
         hint = f"did you mean {inside}" if inside.is_file() else "name a scenario file in it"
         raise ValueError(f"{scenario}: this is a folder; {hint}")
-    beside = [str(Path(scenario).with_name(file.name)) for file in sorted(path.parent.glob("*.toml"))]
-    hint, known = near(scenario, [*bundled, *beside]), ", ".join(bundled)
+    beside = {file.stem: str(Path(scenario).with_name(file.name)) for file in path.parent.glob("*.toml")}
+    alike = difflib.get_close_matches(path.stem, sorted(beside), n=1)  # folder and ending are alike in any case
+    hint = f" (did you mean {beside[alike[0]]!r}?)" if alike else near(scenario, bundled)
+    known = ", ".join(bundled)
     raise ValueError(f"{scenario}: no such file and no bundled scenario{hint}; bundled are: {known}")
 
 

@@ -54,6 +54,9 @@ def test_a_scenario_file_that_is_near_is_named(tmp_path):
     found = CliRunner().invoke(app, ["check", str(tmp_path / "min.toml")])
     assert found.exit_code == 2
     assert f"min.toml: no such file and no bundled scenario (did you mean '{tmp_path}/mine.toml'?)" in found.stderr
+    (tmp_path / "mine.toml").rename(tmp_path / "pyproject.toml")
+    found = CliRunner().invoke(app, ["check", str(tmp_path / "nope.toml")])
+    assert "did you mean" not in found.stderr, "a folder and an ending in common are no likeness"
 
 
 def in_terminal(*words):
